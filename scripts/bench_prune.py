@@ -26,7 +26,7 @@ from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_interleaved, summary
 from compress.models.factory import create_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels, LatencyTarget
 from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.errors import UsageError

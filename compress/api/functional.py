@@ -26,7 +26,7 @@ from compress.measurement.compute import bit_operations, count, evaluating, macs
 from compress.measurement.device import device_of
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.quantization.choice import Demands, first_able, of_variants
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize as quantize_post_training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch_pruning
@@ -14,28 +15,55 @@ from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
 
 
+@dataclass(frozen=True)
+class CoupledGroup:
+    """Layers that lose channels together; the first of `layers` stands for them.
+
+    Attributes:
+        layers: Convolutions and linears whose outputs lose the channels.
+        outputs: By module, how many of its outputs go if all channels go; normalisations too.
+        inputs: By module, how many of its inputs go if all channels go.
+    """
+
+    layers: list[str] = field(default_factory=list)
+    outputs: dict[str, int] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
+
+
 def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """Find the layers that keep their channels: the classifiers, and those whose names match `patterns`."""
     return [*classifiers(model).values(), *layers_named(model, patterns).values()]
 
 
-def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
-    """Find layers that lose channels together; the first of each group stands for it, and kept layers are left out."""
+def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> list[CoupledGroup]:
+    """Find the groups of layers that lose channels together; groups with a layer that keeps its channels are left out.
+
+    Raises:
+        CompressError: torch-pruning cannot trace this architecture.
+    """
     kept = kept_layers(model, settings.keep)
     names = {module: name for name, module in model.named_modules()}
     groups = []
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-        for group in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
-            layers = [
-                names[item.dep.target.module]
-                for item in group
-                if isinstance(item.dep.target.module, nn.Conv2d | nn.Linear)
-                and graph.is_out_channel_pruning_fn(item.dep.handler)
-            ]
-            groups.append(list(dict.fromkeys(layers)))
+        for items in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
+            group = CoupledGroup()
+            for item in items:
+                module = item.dep.target.module
+                if module not in names:  # an operation, or a parameter of its own
+                    continue
+                of_outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
+                (group.outputs if of_outputs else group.inputs)[names[module]] = len(item.idxs)
+                if of_outputs and isinstance(module, nn.Conv2d | nn.Linear) and names[module] not in group.layers:
+                    group.layers.append(names[module])
+            groups.append(group)
     return groups
+
+
+def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
+    """Find layers that lose channels together; see `coupled_groups`."""
+    return [group.layers for group in coupled_groups(model, resolution, settings)]
 
 
 def width(model: nn.Module, layer: str) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from compress.measurement.compute import count
-from compress.pruning.groups import width
+from compress.pruning.widths import Widths
 
 
 def take_affordable(layers: Sequence[str], fits: Callable[[list[str]], bool]) -> list[str]:
@@ -34,15 +34,13 @@ def take_affordable(layers: Sequence[str], fits: Callable[[list[str]], bool]) ->
     return taken
 
 
-def undecided(
-    model: nn.Module, wide: nn.Module, narrow: nn.Module, groups: Sequence[Sequence[str]], side: int
-) -> list[str]:
+def undecided(model: nn.Module, wide: Widths, narrow: Widths, groups: Sequence[Sequence[str]], side: int) -> list[str]:
     """List the layers, by the first of each coupled group, that are wider in one network; costly ones first."""
     macs = count(model, side).layers
 
     def saved(group: Sequence[str]) -> float:
-        removed = 1 - width(narrow, group[0]) / width(wide, group[0])
+        removed = 1 - narrow[group[0]] / wide[group[0]]
         return removed * sum(macs.get(name, 0) for name in group)
 
-    different = [group for group in groups if width(wide, group[0]) > width(narrow, group[0])]
+    different = [group for group in groups if wide[group[0]] > narrow[group[0]]]
     return [group[0] for group in sorted(different, key=saved, reverse=True)]

@@ -7,7 +7,8 @@ from typing import TypedDict
 
 from torch import nn
 
-from compress.pruning.channels import Curve, remove_channels
+from compress.pruning.channels import remove_channels
+from compress.pruning.curves import Curve
 from compress.pruning.groups import coupled_layers, kept_layers, width
 from compress.recipe.channels import Channels
 

@@ -21,7 +21,7 @@ from compress.measurement.compute import (
 from compress.measurement.widths import widths
 from compress.models.factory import create_model
 from compress.models.jit_fuse import fuse_layers
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.channels import Channels
 from compress.training.optim import make_ema

@@ -13,7 +13,7 @@ from compress.models.architecture import Architecture, Network
 from compress.models.catalog import catalog
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 
 

@@ -15,7 +15,7 @@ from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.models.factory import create_model
 from compress.models.heads import check_output, classifiers
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError

@@ -21,7 +21,7 @@ from compress.models.factory import create_model
 from compress.models.fingerprint import local_files, teacher_weights_id
 from compress.models.students import load_student
 from compress.models.teachers import load_teacher, open_clip_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
 from compress.utils.errors import CompressError, UsageError

@@ -12,7 +12,7 @@ from compress.measurement.compute import macs
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from compress.models.factory import create_model
-from compress.pruning.channels import IMPORTANCES, accumulate_gradients, prune_channels
+from compress.pruning.channels import IMPORTANCES, accumulate_gradients
 from compress.pruning.groups import coupled_layers
 from compress.pruning.rounding import take_affordable
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError
 

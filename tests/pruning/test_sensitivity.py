@@ -8,8 +8,10 @@ from torch import nn
 
 from compress.measurement.compute import macs
 from compress.models.factory import create_model
-from compress.pruning.channels import prune_channels, ratios_at, remove_channels
+from compress.pruning.channels import remove_channels
+from compress.pruning.curves import ratios_at
 from compress.pruning.groups import coupled_layers, kept_layers
+from compress.pruning.search import prune_channels
 from compress.pruning.sensitivity import curves_by_layer, sensitivity
 from compress.recipe.channels import Channels
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from compress.models.factory import create_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels, LatencyTarget
 from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.errors import UsageError

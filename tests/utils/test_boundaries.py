@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from compress.deployment.export import export
-from compress.pruning.channels import prune_channels
 from compress.pruning.groups import coupled_layers
+from compress.pruning.search import prune_channels
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize
 from compress.quantization.qat import prepare_aware

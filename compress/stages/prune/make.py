@@ -18,8 +18,9 @@ from compress.measurement.device import exact_float32, on_device
 from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
-from compress.pruning.channels import accumulate_gradients, prune_channels
+from compress.pruning.channels import accumulate_gradients
 from compress.pruning.groups import coupled_layers
+from compress.pruning.search import prune_channels
 from compress.pruning.sensitivity import SensitivityRow, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
 from compress.stages.context import StageContext

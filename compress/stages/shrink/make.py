@@ -11,7 +11,7 @@ from torch import nn
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, unpruned_network
-from compress.pruning.channels import prune_channels
+from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.fit import Distillation, Fit
 from compress.results import Ledger

@@ -1,0 +1,227 @@
+"""Search for the channels to remove that reach a target."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from compress.measurement.compute import macs, parameters
+from compress.pruning.channels import remove_channels, whole_blocks
+from compress.pruning.curves import Curve, ratios_at
+from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, width
+from compress.pruning.rounding import take_affordable, undecided
+from compress.pruning.widths import WidthCosts, Widths
+from compress.recipe.channels import Channels
+from compress.utils.errors import UsageError
+
+RATIOS = 64  # steps of the search for the pruning ratio
+HALVINGS = 6  # of the last step, for targets that are counted and not timed
+
+
+def prune_channels(
+    model: nn.Module,
+    resolution: int,
+    settings: Channels,
+    dense: nn.Module | None = None,
+    *,
+    latency: Callable[[nn.Module], float] | None = None,
+    curves: Mapping[str, Curve] | None = None,
+) -> nn.Module:
+    """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
+
+    The share of channels to remove is the smallest that reaches the target: of every layer (`ranking: local`), of the
+    whole network (`global`), or of each layer with the same loss of accuracy (`sensitivity`). Channel counts are
+    multiples of `round_to`; some layers keep one block of channels more where the cost stays below the target. The
+    classifier keeps its outputs. For `taylor`, the parameters of `model` must have gradients; `random` draws from
+    torch's generator, the same for every share.
+
+    Args:
+        dense: The network whose cost the target is a share of; None for `model`.
+        latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
+        curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
+
+    Raises:
+        UsageError: the target cannot be reached (the message has the smallest value that can), or no layer matches a
+            pattern in `keep`.
+        CompressError: torch-pruning cannot trace this architecture.
+    """
+    target = _target(settings, resolution, model if dense is None else dense, latency)
+    kept = kept_layers(model, settings.keep)
+    groups = coupled_groups(model, resolution, settings)
+    costs = WidthCosts.of(model, resolution, groups) if target.widths else None
+    found = _Search(model, resolution, settings, kept, curves, groups, target, costs).found()
+    if costs is not None and target.share(found) > target.value:  # its arithmetic does not hold for this network
+        found = _Search(model, resolution, settings, kept, curves, groups, target, None).found()
+    return found.eval()
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a network may cost at most.
+
+    Attributes:
+        name: Of the setting.
+        value: Share of the dense network's cost.
+        share: Measures a network's share.
+        widths: Computes the share from the widths alone; None for a latency.
+    """
+
+    name: str
+    value: float
+    share: Callable[[nn.Module], float]
+    widths: Callable[[WidthCosts, Widths], float] | None
+
+
+def _target(
+    settings: Channels, resolution: int, dense: nn.Module, latency: Callable[[nn.Module], float] | None
+) -> _Target:
+    if settings.target_latency is not None:
+        assert latency is not None
+        return _Target("target_latency", settings.target_latency.share, latency, None)
+    if settings.target_macs is not None:
+        total = macs(dense, resolution)
+        return _Target(
+            "target_macs",
+            settings.target_macs,
+            lambda model: macs(model, resolution) / total,
+            lambda costs, widths: costs.macs_of(widths) / total,
+        )
+    assert settings.target_params is not None
+    weights = parameters(dense)
+    return _Target(
+        "target_params",
+        settings.target_params,
+        lambda model: parameters(model) / weights,
+        lambda costs, widths: costs.parameters_of(widths) / weights,
+    )
+
+
+@dataclass
+class _Candidate:
+    """A network of the search, made when it is asked for."""
+
+    widths: Widths
+    make: Callable[[], nn.Module]
+
+    @cached_property
+    def network(self) -> nn.Module:
+        return self.make()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What channels are removed from, and by which settings; without `costs` every network is made and measured."""
+
+    model: nn.Module
+    resolution: int
+    settings: Channels
+    kept: Sequence[nn.Module]
+    curves: Mapping[str, Curve] | None
+    groups: Sequence[CoupledGroup]
+    target: _Target
+    costs: WidthCosts | None
+    state: Tensor = field(default_factory=torch.get_rng_state)
+
+    def found(self) -> nn.Module:
+        """Return the network with the smallest share of removed channels that reaches the target."""
+        low, smallest, best = 0, 1.0, self._at(0.0)
+        for high in self._steps():
+            best = self._at(high / RATIOS)
+            share = self._share(best)
+            smallest = min(smallest, share)
+            if share <= self.target.value:
+                break
+            low = high
+        else:
+            message = f"{self.target.name} {self.target.value} cannot be reached: the smallest reachable value is"
+            raise UsageError(f"{message} {smallest:.4f}")
+        while high - low > 1:
+            middle = (low + high) // 2
+            candidate = self._at(middle / RATIOS)
+            if self._affords(candidate):
+                high, best = middle, candidate
+            else:
+                low = middle
+        if self.settings.target_latency is None:
+            best = self._nearer(low / RATIOS, high / RATIOS, best)
+        return best.network
+
+    def _nearer(self, low: float, high: float, best: _Candidate) -> _Candidate:
+        """Return a network between the one at `low`, which costs too much, and `best`, the one at `high`."""
+        wide = self._at(low)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            candidate = self._at(middle)
+            if self._affords(candidate):
+                high, best = middle, candidate
+            else:
+                low, wide = middle, candidate
+        narrow = best
+
+        def fits(layers: list[str]) -> bool:
+            nonlocal best
+            chosen = {name: (wide if name in layers else narrow).widths[name] for name in narrow.widths}
+            candidate = self._with(chosen)
+            if affordable := self._affords(candidate):
+                best = candidate
+            return affordable
+
+        layers = [group.layers for group in self.groups]
+        take_affordable(undecided(self.model, wide.widths, narrow.widths, layers, self.resolution), fits)
+        return best
+
+    def _share(self, candidate: _Candidate) -> float:
+        if self.costs is not None and self.target.widths is not None:
+            return self.target.widths(self.costs, candidate.widths)
+        return self.target.share(candidate.network)
+
+    def _affords(self, candidate: _Candidate) -> bool:
+        return self._share(candidate) <= self.target.value
+
+    def _steps(self) -> Sequence[int]:
+        """Steps to try before the bisection, which is below the first one that reaches the target."""
+        if self.settings.ranking == "global":
+            return range(4, RATIOS, 4)  # at high shares torch-pruning skips layers that would lose all channels
+        if self.settings.ranking == "sensitivity":
+            return range(8, RATIOS + 1, 8)  # steps through the measured losses
+        # Beyond this share the narrowest layer would keep nothing, and would be skipped too.
+        modules, block = self.model.modules(), self.settings.round_to
+        widths = [m.out_channels for m in modules if isinstance(m, nn.Conv2d) and m.groups == 1 and m not in self.kept]
+        spare = [width for width in widths if width >= 2 * block]
+        return [int(RATIOS * (1 - block / min(spare))) if spare else 0]
+
+    def _at(self, progress: float) -> _Candidate:
+        """Return the network at a common ratio, or at a progress through the measured losses."""
+        full, block = _widths(self.model, self.groups), self.settings.round_to
+        if progress == 0:
+            return _Candidate(full, lambda: copy.deepcopy(self.model))
+        ratio: float | dict[str, float] = progress
+        if self.settings.ranking == "sensitivity":
+            assert self.curves is not None
+            ratio = ratios_at(self.curves, progress)
+            kept = {name: whole_blocks(full[name], share, block) for name, share in ratio.items()}
+        else:
+            kept = {name: int(channels * (1 - progress)) // block * block for name, channels in full.items()}
+        if self.costs is not None and self.settings.ranking != "global":
+            return self._with({name: kept.get(name) or channels for name, channels in full.items()})
+        network = self._without(ratio, self.settings)
+        return _Candidate(_widths(network, self.groups), lambda: network)
+
+    def _with(self, widths: Widths) -> _Candidate:
+        full = _widths(self.model, self.groups)
+        shares = {name: 1 - channels / full[name] for name, channels in widths.items()}
+        by_layer = self.settings.model_copy(update={"ranking": "sensitivity"})
+        return _Candidate(widths, lambda: self._without(shares, by_layer))
+
+    def _without(self, ratio: float | Mapping[str, float], settings: Channels) -> nn.Module:
+        torch.set_rng_state(self.state)
+        return remove_channels(self.model, self.resolution, ratio, settings, self.kept)
+
+
+def _widths(model: nn.Module, groups: Sequence[CoupledGroup]) -> Widths:
+    return {group.layers[0]: width(model, group.layers[0]) for group in groups}
