@@ -62,8 +62,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the recipe")
     parser.add_argument("--store", type=Path, default=Path("runs/store"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--side", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--sides", type=int, nargs="+", default=[96] * 12, help="side of each epoch's images in pixels")
     parser.add_argument("--lr", type=float, default=2e-4)
     args = parser.parse_args()
 
@@ -73,7 +72,7 @@ def main() -> None:
     )
     data = prepare(settings, Store(args.store), args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "open_clip_config.json").write_text(json.dumps(config(args.side), indent=2) + "\n")
+    (args.out / "open_clip_config.json").write_text(json.dumps(config(args.sides[-1]), indent=2) + "\n")
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{args.out}", load_weights=False)
     _load_keras(model.visual.trunk, args.imagenet)
     model.visual.to(memory_format=FORMAT.memory_format)
@@ -121,7 +120,7 @@ def _keras_names() -> list[tuple[tuple[str, str], tuple[str, str]]]:
 
 
 def _train(model: torch.nn.Module, train: Split, validation: Split, args: argparse.Namespace) -> None:
-    prepare_images = Preprocess(args.side, MEAN, STD, "bicubic")
+    epochs = len(args.sides)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{args.out}")
     tokens = torch.stack([tokenizer([t.format(c) for c in CIFAR10_CLASSES]) for t in TEMPLATES])
     images, labels = torch.from_numpy(np.array(train.images)), torch.from_numpy(np.array(train.labels))
@@ -131,7 +130,7 @@ def _train(model: torch.nn.Module, train: Split, validation: Split, args: argpar
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr)
     rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=steps * args.epochs, pct_start=0.1, cycle_momentum=False
+        optimizer, args.lr, total_steps=steps * epochs, pct_start=0.1, cycle_momentum=False
     )
     path, first = args.out / "training.pt", 0
     if path.exists():
@@ -140,8 +139,9 @@ def _train(model: torch.nn.Module, train: Split, validation: Split, args: argpar
         optimizer.load_state_dict(saved["optimizer"])
         rates.load_state_dict(saved["rates"])
         first = saved["epochs"]
-    for epoch in range(first, args.epochs):
+    for epoch in range(first, epochs):
         torch.manual_seed(args.seed + 1000 * epoch)
+        prepare_images = Preprocess(args.sides[epoch], MEAN, STD, "bicubic")
         model.train()
         started, total = time.time(), 0.0
         for step, index in enumerate(torch.randperm(len(images))[: steps * BATCH].split(BATCH), 1):
@@ -161,7 +161,7 @@ def _train(model: torch.nn.Module, train: Split, validation: Split, args: argpar
             if step % 20 == 0:
                 speed = step * BATCH / (time.time() - started)
                 print(f"epoch {epoch + 1} step {step}/{steps} loss {total / step:.4f} {speed:.1f} images/s", flush=True)
-        top1 = _evaluate(model, tokens, validation, prepare_images)
+        top1 = _evaluate(model, tokens, validation, Preprocess(args.sides[-1], MEAN, STD, "bicubic"))
         print(f"epoch {epoch + 1}: validation, zero-shot {top1:.4f}, {len(validation)} images", flush=True)
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rates": rates.state_dict()}
         torch.save({**state, "epochs": epoch + 1}, path.with_suffix(".partial"))

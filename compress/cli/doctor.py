@@ -99,7 +99,8 @@ def _runtimes() -> Iterator[Check]:
 def _assets() -> Iterator[Check]:
     from compress.utils.resources import ASSETS
 
-    assets = ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors", "resnet18/imagenet.int8.safetensors")
+    weights = [f"{student}/imagenet.int8.safetensors" for student in ("resnet18", "mobilenetv2")]
+    assets = ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors", *weights)
     for asset in assets:
         yield Check(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset))
 

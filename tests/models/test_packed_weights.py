@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from compress.models.packed_weights import SCALE, pack, unpack
 from compress.models.weights_file import read_checkpoint
+from compress.recipe.load import parse_recipe
 from compress.utils.resources import ASSETS
 
-EMBEDDED = Path("{assets}/resnet18/imagenet.int8.safetensors")
+RECIPE = "{{name: a, data: cifar10-sample, stages: [{{id: a, kind: train, student: {}-imagenet}}]}}"
 
 
 def test_packed_weights_differ_by_at_most_a_rounding_step_where_nothing_is_clipped() -> None:
@@ -55,13 +58,13 @@ def test_a_packed_file_is_read_as_float_weights(tmp_path: Path) -> None:
     assert weights["fc.weight"].dtype == torch.float32
 
 
-def test_embedded_resnet18_is_complete_small_and_states_its_normalisation() -> None:
-    import timm
-
-    checkpoint = read_checkpoint(EMBEDDED)
-    model = timm.create_model("resnet18")
-    missing, unexpected = model.load_state_dict(checkpoint.weights, strict=False)
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+def test_embedded_weights_are_complete_small_and_state_their_normalisation(name: str) -> None:
+    student = parse_recipe(RECIPE.format(name)).stages[0].student
+    checkpoint = read_checkpoint(Path(student.checkpoint))
+    library = {"timm": timm.create_model, "torchvision": torchvision.models.get_model}[student.library]
+    missing, unexpected = library(student.model).load_state_dict(checkpoint.weights, strict=False)
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert checkpoint.preprocess.mean == (0.485, 0.456, 0.406)
-    assert (ASSETS / "resnet18" / "imagenet.int8.safetensors").stat().st_size <= 12e6
+    assert (ASSETS / name / "imagenet.int8.safetensors").stat().st_size <= 12e6
