@@ -46,8 +46,12 @@ class Failures:
     def add_files(self, planned: PlannedStage, store: Store) -> None:
         """Add the files that a finished export could not make."""
         for runtime, reason in failed_files(store, planned).items():
-            self.reasons.append((planned.id, f"{runtime}: {reason}"))
-            self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
+            self.add_file(planned, runtime, reason)
+
+    def add_file(self, planned: PlannedStage, runtime: str, reason: str) -> None:
+        """Add a file that could not be made, or a file or network that could not be evaluated on further images."""
+        self.reasons.append((planned.id, f"{runtime}: {reason}"))
+        self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
 
     def blocks(self, planned: PlannedStage) -> str | None:
         """Return the stage that failed and that this one needs; it is added as failed too."""

@@ -117,8 +117,8 @@ def _made_and_measured(
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
-        measure_corruptions(plan, store, log, job.context)
-        measure_ood(plan, store, log, job.context, job.ood)
+        measure_corruptions(job, failures)
+        measure_ood(job, failures)
     info = RunInfo(
         id=log.path.parent.name,
         started=started.isoformat(timespec="seconds"),
