@@ -11,6 +11,7 @@ from compress.results.run import Failure
 from compress.results.stored import FAILED, FailedFiles
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
+from compress.utils.console import say
 from compress.utils.errors import CompressError, printable
 from compress.utils.messages import join_words
 
@@ -102,14 +103,14 @@ def failed_files(store: Store, planned: PlannedStage) -> dict[str, str]:
 
 
 def to_make(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
-    """Return the stages that the store lacks; exports that could not make all of their files are tried again."""
-    lacking = []
+    """Return the stages that the store lacks; exports that could not make all of their files are tried again.
+
+    Those that another run uses stay as they are.
+    """
     for planned in stages:
-        if store.has(planned.key) and failed_files(store, planned):
-            store.discard(planned.key, planned.id)
-        if not store.has(planned.key):
-            lacking.append(planned)
-    return lacking
+        if store.has(planned.key) and failed_files(store, planned) and not store.discard_unused(planned.key):
+            say(f"{planned.id}: another run uses its files, so those that failed are not tried again")
+    return [planned for planned in stages if not store.has(planned.key)]
 
 
 def unmade(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
