@@ -90,13 +90,13 @@ def run(
         trackers.close(success=not failures)
         log.write("done", wall_s=record.run.wall_s)
         seal(folder)
-        if url := upload_run(runs, folder):
-            say(f"uploaded to {url}")
     except BaseException as error:
         with suppress(OSError):  # a full disk; the error itself reports it
             log.write("failed", error=f"{type(error).__name__}: {error}")
         trackers.close(success=False)
         raise
+    if url := upload_run(runs, folder):  # a run whose upload fails is finished here all the same
+        say(f"uploaded to {url}")
     if failures:
         say(f"the report of what was made: {folder / 'report.html'}")
         raise RunFailed(failures, folder)
