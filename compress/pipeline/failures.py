@@ -105,11 +105,11 @@ def failed_files(store: Store, planned: PlannedStage) -> dict[str, str]:
 def to_make(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
     """Return the stages that the store lacks; exports that could not make all of their files are tried again.
 
-    Those that another run uses stay as they are.
+    Those that another run uses, or that are read-only, stay as they are.
     """
     for planned in stages:
         if store.has(planned.key) and failed_files(store, planned) and not store.discard_unused(planned.key):
-            say(f"{planned.id}: another run uses its files, so those that failed are not tried again")
+            say(f"{planned.id}: failed files are not tried again: another run uses the others, or they are read-only")
     return [planned for planned in stages if not store.has(planned.key)]
 
 

@@ -98,7 +98,7 @@ def test_files_that_failed_are_tried_again_unless_another_run_uses_the_others(
     monkeypatch.setattr("compress.store.store.keys_in_use", lambda *_, **__: used)
     monkeypatch.setattr("compress.pipeline.failures.say", said.append)
     assert to_make([export], store) == [] and store.path(export.key).is_dir()
-    assert said == ["files/small: another run uses its files, so those that failed are not tried again"]
+    assert said == ["files/small: failed files are not tried again: another run uses the others, or they are read-only"]
     used.clear()
     assert to_make([export], store) == [export] and not store.path(export.key).exists() and len(said) == 1
 

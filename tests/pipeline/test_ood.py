@@ -127,7 +127,7 @@ def test_a_run_scores_networks_and_files_and_makes_nothing_again(
 def fails_in_openvino(job: Job, wanted: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run while files for OpenVINO cannot be evaluated: the report is of the others, with the reason."""
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise CompressError("out of range")
 
     with monkeypatch.context() as patch:

@@ -68,4 +68,4 @@ def require_finite(logits: Logits, images: str, precision: str | None = None) ->
         if precision in HALF
         else ""
     )
-    raise CompressError(f"non-finite logits on {(~finite).sum():,} of {len(finite):,} {images}{overflow}")
+    raise CompressError(f"non-finite logits on {(~finite).sum():,} of {len(logits):,} {images}{overflow}")
