@@ -27,6 +27,7 @@ from compress.cli import (
     work,
 )
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
+from compress.cli.options import escape_other_letters
 from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place
@@ -71,6 +72,7 @@ def main() -> None:
 
     Of a gate also 3 failed and 4 cannot tell.
     """
+    escape_other_letters()
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
     received = raise_on_signal(signal.SIGTERM)
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +74,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 TEXT_WIDTH = 120  # of prose that is not printed to a terminal
+
+
+def escape_other_letters() -> None:
+    """Print `\\u2212` for a letter that the encoding of the output does not have, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(value: object) -> None:

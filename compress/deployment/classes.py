@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, re
 from compress.models.class_list import ClassList
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import SUMS, require_unchanged_artifact, write_sums
+from compress.utils.copying import copy_tree
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
 
@@ -122,7 +122,7 @@ def replace_classes(
     new = text.replace_classes(old, names.names, names.words, templates or old.templates)
     target = output or folder
     if output:
-        shutil.copytree(folder, output, ignore=shutil.ignore_patterns(SUMS), dirs_exist_ok=True)
+        copy_tree(folder, output, leave_out=[SUMS])
     (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
     new.write(target)
     content = {**read_preprocess(folder), "classes": list(new.names)}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile, gives_embeddings
 from compress.models.onnx_export import INPUT, OUTPUT
+from compress.utils.copying import copy_tree
 from compress.utils.errors import CompressError, UsageError
 
 BACKENDS = ("onnxruntime", "openvino")
@@ -77,7 +78,7 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
         )
     classes = list(preprocess["classes"])
     check_labels(classes)
-    shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))
+    copy_tree(artifacts[runtime].parent, folder / "1", leave_out=[PREPROCESS])
     shutil.copy(artifacts[runtime].parent / PREPROCESS, folder / PREPROCESS)
     (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     config = triton_config(folder.name, runtime, preprocess["resolution"], len(classes))

@@ -91,7 +91,7 @@ def _ids(run: RunRecord) -> list[str]:
 
 def _failures(run: RunRecord) -> dict[str, str]:
     """The stages that the run could not make, with the reason."""
-    return {failure.stage: failure.reason for failure in run.failed or ()}
+    return {failure.stage: failure.reason for failure in run.failed or () if failure.runtime is None}
 
 
 def _variants(before: RunRecord, after: RunRecord, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -192,6 +192,7 @@ def _remarks(before: RunRecord, after: RunRecord, variants: Sequence[str]) -> It
             if name not in _ids(other) and name not in failures:
                 yield f"{name} is in {where} only: not checked"
     for failure in after.failed or ():
-        if failure.stage not in _ids(before):  # a new variant, or a file of an export
-            of = f" for {failure.runtime}" if failure.runtime else ""
-            yield f"the run could not make {failure.stage}{of}: {failure.reason}"
+        if failure.runtime:
+            yield f"{failure.stage} failed in {failure.runtime}: {failure.reason}"
+        elif failure.stage not in _ids(before):  # a new variant
+            yield f"the run could not make {failure.stage}: {failure.reason}"

@@ -11,6 +11,7 @@ from compress.results.run import Failure
 from compress.results.stored import FAILED, FailedFiles
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
+from compress.utils.console import say
 from compress.utils.errors import CompressError, printable
 from compress.utils.messages import join_words
 
@@ -46,8 +47,12 @@ class Failures:
     def add_files(self, planned: PlannedStage, store: Store) -> None:
         """Add the files that a finished export could not make."""
         for runtime, reason in failed_files(store, planned).items():
-            self.reasons.append((planned.id, f"{runtime}: {reason}"))
-            self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
+            self.add_file(planned, runtime, reason)
+
+    def add_file(self, planned: PlannedStage, runtime: str, reason: str) -> None:
+        """Add a file that could not be made, or a file or network that could not be evaluated on further images."""
+        self.reasons.append((planned.id, f"{runtime}: {reason}"))
+        self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
 
     def blocks(self, planned: PlannedStage) -> str | None:
         """Return the stage that failed and that this one needs; it is added as failed too."""
@@ -98,14 +103,14 @@ def failed_files(store: Store, planned: PlannedStage) -> dict[str, str]:
 
 
 def to_make(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
-    """Return the stages that the store lacks; exports that could not make all of their files are tried again."""
-    lacking = []
+    """Return the stages that the store lacks; exports that could not make all of their files are tried again.
+
+    Those that another run uses, or that are read-only, stay as they are.
+    """
     for planned in stages:
-        if store.has(planned.key) and failed_files(store, planned):
-            store.discard(planned.key, planned.id)
-        if not store.has(planned.key):
-            lacking.append(planned)
-    return lacking
+        if store.has(planned.key) and failed_files(store, planned) and not store.discard_unused(planned.key):
+            say(f"{planned.id}: failed files are not tried again: another run uses the others, or they are read-only")
+    return [planned for planned in stages if not store.has(planned.key)]
 
 
 def unmade(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:

@@ -19,16 +19,17 @@ from compress.utils.system import version_of
 
 @dataclass(frozen=True)
 class FileUnit:
-    """A variant or an export, whose network or files are evaluated, with the key of what was found in the store."""
+    """The network of a variant or a file of an export, which is evaluated, with the key of what was found."""
 
     planned: PlannedStage
-    files: tuple[FileKey, ...]  # the network, or the files
+    file: FileKey
     key: str
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the network or the files, as what was found of them is stored."""
-        return tuple(file_name(runtime, precision) for _, runtime, precision in self.files)
+    def name(self) -> str:
+        """Name of the network or the file, as what was found of it is stored."""
+        _, runtime, precision = self.file
+        return file_name(runtime, precision)
 
 
 def file_units(plan: Plan, store: Store, **identity: Any) -> list[FileUnit]:
@@ -39,13 +40,12 @@ def file_units(plan: Plan, store: Store, **identity: Any) -> list[FileUnit]:
     files = {export.id: runnable_artifacts(store.path(export.key)) for export in plan.exports}
     run = {export.parent for export in plan.exports if files[export.id]}
     networks = [each for each in plan.variants if not (each.stage.is_quantized and each.id in run)]
-    units = [FileUnit(each, ((each.id, PYTORCH, None),), _key(plan, each, [], identity)) for each in networks]
+    units = [FileUnit(each, (each.id, PYTORCH, None), _key(plan, each, [], identity)) for each in networks]
     for export in plan.exports:
-        if rows := [row for row, _ in files[export.id]]:
+        for row, _ in files[export.id]:
             # An export that could not make all of its files is tried again under the same key.
-            made = [[row.path, row.top1, row.right] for row in rows]
-            keys = tuple((export.parent or "", row.runtime, row.precision) for row in rows)
-            units.append(FileUnit(export, keys, _key(plan, export, made, identity)))
+            key = _key(plan, export, [[row.path, row.top1, row.right]], identity)
+            units.append(FileUnit(export, (export.parent or "", row.runtime, row.precision), key))
     return units
 
 
@@ -70,7 +70,7 @@ def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
 def lacking_passes(plan: Plan, store: Store, units: Sequence[FileUnit]) -> list[tuple[PlannedStage, int]]:
     """Return the same of a plan whose stages are all stored, for those of `units` that the store lacks."""
     return [
-        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), len(unit.files))
+        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), 1)
         for unit in units
         if not store.exists(unit.key)
     ]

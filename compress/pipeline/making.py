@@ -15,7 +15,7 @@ from compress.measurement.threads import torch_threads
 from compress.pipeline.cost_model import expected
 from compress.pipeline.distributed import NONE_THERE, lost_follower
 from compress.pipeline.eta import TimeLeft
-from compress.pipeline.failures import Failures, needs, to_make
+from compress.pipeline.failures import Failures, needs
 from compress.pipeline.job import Job
 from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log
@@ -76,7 +76,8 @@ class Making:
     def __post_init__(self) -> None:
         self.left = {planned.id: planned for planned in self.job.plan.stages}
         self.progress = ProgressTable()
-        self.shows_progress = self.attempts is None and bool(to_make(self.job.plan.stages, self.job.store))
+        stages, store = self.job.plan.stages, self.job.store
+        self.shows_progress = self.attempts is None and not all(store.has(planned.key) for planned in stages)
         self.remaining = _time_left(self.job) if self.shows_progress and console.is_terminal else None
 
     def all(self) -> tuple[list[str], Failures]:

@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.data.ood import OodImages
 from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
+from compress.pipeline.failures import Failures
 from compress.pipeline.file_units import FileUnit
+from compress.pipeline.job import Job
 from compress.pipeline.ood import ood_units
 from compress.pipeline.robustness import corruption_units
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import say
+from compress.utils.errors import CompressError
 from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
@@ -64,51 +66,58 @@ def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: 
         with torch_threads(thread_count(plan.recipe.measure.threads)):
             store.get(plan.energy_key, "energy", lambda folder: benchmark_energy(context(), counter, folder))
         log.write("made", unit="energy", key=plan.energy_key)
-    except CounterError as error:
+    except (CounterError, CompressError) as error:
         say(f"energy: not measured: {error}")
         log.write("no energy", reason=str(error))
 
 
-def measure_corruptions(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
+def measure_corruptions(job: Job, failures: Failures) -> None:
     """Evaluate networks and files on corrupted test images, where the recipe names corruptions."""
     from compress.benchmark.further_images import predict_corrupted
 
-    named = ", ".join(plan.recipe.measure.corruption_names)
-    _evaluate(store, log, corruption_units(plan, store), "corruptions", named, context, predict_corrupted)
+    named = ", ".join(job.plan.recipe.measure.corruption_names)
+    _evaluate(job, failures, corruption_units(job.plan, job.store), "corruptions", named, predict_corrupted)
 
 
-def measure_ood(
-    plan: Plan, store: Store, log: Log, context: Callable[[], StageContext], images: OodImages | None
-) -> None:
+def measure_ood(job: Job, failures: Failures) -> None:
     """Score the test images and the images of `measure.ood` by networks and files, where the recipe names a folder."""
+    images = job.ood
     if images is None:
         return
     from compress.benchmark.further_images import score_ood
 
-    def score(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-        score_ood(context, planned, images, folder)
+    def score(context: StageContext, planned: PlannedStage, name: str, folder: Path) -> None:
+        score_ood(context, planned, name, images, folder)
 
     named = f"{len(images.images):,} images of none of the classes"
-    _evaluate(store, log, ood_units(plan, store, images.key), "OOD images", named, context, score)
+    _evaluate(job, failures, ood_units(job.plan, job.store, images.key), "OOD images", named, score)
 
 
 def _evaluate(
-    store: Store,
-    log: Log,
+    job: Job,
+    failures: Failures,
     units: Sequence[FileUnit],
     what: str,
     named: str,
-    context: Callable[[], StageContext],
-    evaluate: Callable[[StageContext, PlannedStage, Path], None],
+    evaluate: Callable[[StageContext, PlannedStage, str, Path], None],
 ) -> None:
+    """Evaluate what the store lacks. What cannot be is a failure of that network or file, and not stored."""
+    store, log = job.store, job.log
     lacking = [unit for unit in units if not store.has(unit.key)]
     if units and not lacking:
         say(f"{what}: taken from the store")
     if not lacking:
         return
-    say(f"{what}: {named}; {sum(len(unit.names) for unit in lacking)} networks and files on the test images")
-    made = context()
+    say(f"{what}: {named}; {len(lacking)} networks and files on the test images")
+    context = job.context()
     for unit in lacking:
-        about = f"predictions of {unit.planned.id} on {what}"
-        store.get(unit.key, about, partial(evaluate, made, unit.planned))
-        log.write("made", unit=f"{what} of {unit.planned.id}", key=unit.key)
+        about = f"{unit.planned.id} in {unit.name}"
+        try:
+            store.get(
+                unit.key, f"predictions of {about} on {what}", partial(evaluate, context, unit.planned, unit.name)
+            )
+            log.write("made", unit=f"{what} of {about}", key=unit.key)
+        except CompressError as error:
+            say(f"  {about}: not measured: {error}")
+            log.write("not measured", unit=f"{what} of {about}", error=str(error))
+            failures.add_file(unit.planned, unit.name, f"{what}: {error}")

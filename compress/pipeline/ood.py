@@ -31,16 +31,17 @@ def ood_units(plan: Plan, store: Store, images: str) -> list[FileUnit]:
 def read_ood(
     plan: Plan, store: Store, data: ImageData, images: OodImages | None, variants: Sequence[Variant]
 ) -> OodDetection | None:
-    """Return what a run found; None where its recipe names no OOD images."""
+    """Return what a run found; None where its recipe names no OOD images, or nothing could be scored on them."""
     if images is None:
         return None
     found: dict[FileKey, dict[str, Placements]] = {}
     for unit in ood_units(plan, store, images.key):
-        for key, name in zip(unit.files, unit.names, strict=True):
-            scores = np.load(predictions_file(store.path(unit.key), name))
+        if store.has(unit.key):
+            scores = np.load(predictions_file(store.path(unit.key), unit.name))
             known, ood = scores[:, : len(data.test)], scores[:, len(data.test) :]
-            found[key] = {name: placements(*pair) for name, *pair in zip(SCORES, known, ood, strict=True)}
-    return detection(plan.references, variants, found, sum(row.count for row in images.left_out))
+            found[unit.file] = {name: placements(*pair) for name, *pair in zip(SCORES, known, ood, strict=True)}
+    left_out = sum(row.count for row in images.left_out)
+    return detection(plan.references, variants, found, left_out) if found else None
 
 
 def detection(references: Sequence[str], variants: Sequence[Variant], found: Found, left_out: int) -> OodDetection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,39 +43,46 @@ def planned_job(recipe: Recipe, store: Store) -> tuple[Plan, ImageData]:
 def part_of(plan: Plan, failed: Sequence[str], stages: Collection[str]) -> Plan:
     """Return a plan without the `stages` that failed; what failed has part in the keys of its measurements."""
     made = tuple(planned for planned in plan.stages if planned.id not in stages)
-    return _with_measurements(replace(plan, stages=made), {"failed": list(failed)})
+    return _with_measurements(replace(plan, stages=made, failed=tuple(failed)))
 
 
 def host_key(plan: Plan, host: str, runtime: str) -> str:
     """Return the key of the latency of a runtime's files on another machine, which its address stands for."""
-    recipe = plan.recipe
-    return key_of(
+    return _measurement_key(
+        plan,
         kind="latency on a host",
-        revision=REVISION,
         host=host,
         runtime=runtime,
         units=[[planned.id, planned.key] for planned in plan.exports if runtime in planned.runtimes],
-        measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
+        measure=_timing(plan.recipe),
         references=plan.references,
     )
 
 
-def _with_measurements(plan: Plan, extra: Mapping[str, Any] | None = None) -> Plan:
+def _with_measurements(plan: Plan) -> Plan:
     """Return a plan with the keys of its latency and energy measurements."""
     recipe = plan.recipe
     common: dict[str, Any] = {
-        "revision": REVISION,
         "units": [[planned.id, planned.key] for planned in plan.stages],
         "machine": machine(recipe),
-        **(extra or {}),
     }
     allowed = {planned.id: loss for planned in plan.stages if (loss := planned.stage.allowed_loss) is not None}
-    latency = key_of(
+    latency = _measurement_key(
+        plan,
         kind="latency",
-        measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
+        measure=_timing(recipe),
         reference=next(iter(plan.references), None),
         **({"allowed": allowed} if allowed else {}),
         **common,
     )
-    energy = key_of(kind="energy", batch=max(recipe.measure.batches), **common)
+    energy = _measurement_key(plan, kind="energy", batch=max(recipe.measure.batches), **common)
     return replace(plan, latency_key=latency, energy_key=energy)
+
+
+def _measurement_key(plan: Plan, **settings: Any) -> str:
+    """Return the key of a measurement of a run's files: an export that lacks some is tried again under its own key."""
+    return key_of(revision=REVISION, **settings, **({"failed": list(plan.failed)} if plan.failed else {}))
+
+
+def _timing(recipe: Recipe) -> dict[str, Any]:
+    return recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"})

@@ -41,15 +41,16 @@ def corruption_units(plan: Plan, store: Store) -> list[FileUnit]:
 
 
 def read_robustness(plan: Plan, store: Store, data: ImageData, variants: Sequence[Variant]) -> Robustness | None:
-    """Return what a run found on corrupted images; None where its recipe names no corruptions."""
+    """Return what a run found on corrupted images; None where its recipe names none, or nothing could be evaluated."""
     names = plan.recipe.measure.corruption_names
     if not names:
         return None
     labels, found = np.asarray(data.test.labels), {}
     for unit in corruption_units(plan, store):
-        for key, name in zip(unit.files, unit.names, strict=True):
-            found[key] = np.load(predictions_file(store.path(unit.key), name)) == labels
-    return robustness(plan.references, variants, found, names, max(data.test.images.shape[-2:]))
+        if store.has(unit.key):
+            found[unit.file] = np.load(predictions_file(store.path(unit.key), unit.name)) == labels
+    side = max(data.test.images.shape[-2:])
+    return robustness(plan.references, variants, found, names, side) if found else None
 
 
 def robustness(

@@ -19,6 +19,7 @@ from compress.store.origin import claim_run
 from compress.store.store import Store
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import write_sums
+from compress.utils.copying import copy_tree
 from compress.utils.errors import CompressError
 
 
@@ -75,18 +76,16 @@ def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
     for planned in plan.exports:
         assert planned.parent
         entry = store.path(planned.key)
-        target = folder / "artifacts" / planned.parent
-        shutil.copytree(entry / "artifacts", target, copy_function=_link, dirs_exist_ok=True)
+        copy_tree(entry / "artifacts", folder / "artifacts" / planned.parent, _link)
         if (entry / "triton").is_dir():
-            shutil.copytree(entry / "triton", folder / "triton", copy_function=_link, dirs_exist_ok=True)
+            copy_tree(entry / "triton", folder / "triton", _link)
 
 
-def _link(source: str, target: str) -> None:
+def _link(source: Path, target: Path) -> None:
     """Link a file, or copy it; one that is there is replaced, as writing to it would change what it is linked to."""
-    path = Path(target)
-    if path.exists() and path.samefile(source):
+    if target.exists() and target.samefile(source):
         return
-    path.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:

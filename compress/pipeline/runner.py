@@ -90,13 +90,13 @@ def run(
         trackers.close(success=not failures)
         log.write("done", wall_s=record.run.wall_s)
         seal(folder)
-        if url := upload_run(runs, folder):
-            say(f"uploaded to {url}")
     except BaseException as error:
         with suppress(OSError):  # a full disk; the error itself reports it
             log.write("failed", error=f"{type(error).__name__}: {error}")
         trackers.close(success=False)
         raise
+    if url := upload_run(runs, folder):  # a run whose upload fails is finished here all the same
+        say(f"uploaded to {url}")
     if failures:
         say(f"the report of what was made: {folder / 'report.html'}")
         raise RunFailed(failures, folder)
@@ -117,8 +117,8 @@ def _made_and_measured(
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
-        measure_corruptions(plan, store, log, job.context)
-        measure_ood(plan, store, log, job.context, job.ood)
+        measure_corruptions(job, failures)
+        measure_ood(job, failures)
     info = RunInfo(
         id=log.path.parent.name,
         started=started.isoformat(timespec="seconds"),

@@ -132,10 +132,13 @@ class DataSummary(Record):
 
 
 class Failure(Record):
-    """A stage, or a file of an export, that could not be made."""
+    """A stage, or a file of an export, that could not be made, or could not be evaluated on further images."""
 
     stage: str = Field(description="Id of the stage, or STAGE/VARIANT of an export")
-    runtime: str | None = absent("Runtime of the file, and its half precision; absent where all of the stage failed")
+    runtime: str | None = absent(
+        "Runtime of the file, and its half precision, or pytorch of a network that could not be evaluated; absent "
+        "where all of the stage failed"
+    )
     reason: str = Field(description="What failed and what to do")
 
 

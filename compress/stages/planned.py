@@ -43,6 +43,7 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     latency_key: str
     energy_key: str
+    failed: tuple[str, ...] = ()  # stages and files that could not be made, as part of the keys of measurements
 
     def stage(self, identifier: str) -> PlannedStage:
         return next(planned for planned in self.stages if planned.id == identifier)

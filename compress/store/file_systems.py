@@ -14,8 +14,8 @@ from pathlib import Path
 
 from compress.store.manifest import MANIFEST, find_damage
 from compress.utils.atomic import fsync, partial_path, write_atomic
+from compress.utils.copying import copy_tree
 from compress.utils.errors import CompressError
-from compress.utils.machine_faults import is_disk_full
 
 NOT_SUPPORTED = frozenset({errno.ENODEV, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 RENAME_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.ENOTEMPTY, errno.EEXIST})
@@ -59,14 +59,13 @@ def publish(partial: Path, entry: Path) -> None:
         try:
             _copy(partial, entry)
         except OSError as failed:
-            refused = failed.errno in (*RENAME_REFUSED, None) and not is_disk_full(failed)
-            raise (error if refused else failed) from None
+            raise (error if failed.errno in RENAME_REFUSED else failed) from None
     fsync(entry.parent)
 
 
 def _copy(partial: Path, entry: Path) -> None:
     (entry / MANIFEST).unlink(missing_ok=True)
-    shutil.copytree(partial, entry, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+    copy_tree(partial, entry, leave_out=[MANIFEST])
     for path in entry.rglob("*"):
         fsync(path)
     write_atomic(entry / MANIFEST, (partial / MANIFEST).read_bytes())

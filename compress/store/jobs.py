@@ -110,10 +110,14 @@ def _age(root: Path, path: Path) -> float:
     return entry_lease(root, GATE).path.stat().st_mtime - path.stat().st_mtime
 
 
-def keys_in_use(root: Path) -> set[str]:
-    """Return the keys that running jobs use. The caller holds the gate."""
+def keys_in_use(root: Path, *, by_others: bool = False) -> set[str]:
+    """Return the keys that running jobs use, all or those of other processes. The caller holds the gate."""
     remove_dead(root)
-    return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
+    bases = [path.with_suffix("") for path in (root / FOLDER).glob("*.keys")]
+    if by_others:
+        own = entry_lease(root, GATE).holder
+        bases = [base for base in bases if Lease(base.with_suffix(".lease")).holder != own]
+    return {line for base in bases for line in _lines(base)}
 
 
 def _user() -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from compress.store.file_systems import publish
-from compress.store.jobs import Job
-from compress.store.leases import POLL_S, entry_lease
+from compress.store.jobs import Job, keys_in_use
+from compress.store.leases import POLL_S, entry_lease, gate
 from compress.store.manifest import MANIFEST, find_damage, seal_entry
 from compress.store.remote import Remote
 from compress.store.remote_lease import AnyLease, BothLeases
@@ -126,8 +126,32 @@ class Store:
         finally:
             lease.release()
 
-    def discard(self, key: str, what: str) -> None:
-        """Delete the entry `key`, so that it is made again."""
+    def discard_unused(self, key: str) -> bool:
+        """Delete the entry `key`, so that it is made again, unless another process uses or makes it.
+
+        Returns:
+            Whether it was deleted.
+        """
+        job, lease = self.job(), self._lease(key)
+        if job is None or not lease.claim():
+            return False
+        try:
+            with gate(self.root):  # a job that begins to use it waits for this, and finds it whole or not at all
+                if key in keys_in_use(self.root, by_others=True):
+                    return False
+                aside = self.path(key).replace(job.folder() / key)
+            self._verified.discard(key)
+            if self.remote:
+                self.remote.delete(key)
+            shutil.rmtree(aside, ignore_errors=True)
+        except OSError:  # another user's, or a file system that does not rename it
+            return False
+        finally:
+            lease.release()
+        return True
+
+    def discard(self, key: str) -> None:
+        """Delete the entry `key`, which is wrong, whoever uses it."""
         lease = self._lease(key)
         while not lease.claim():
             time.sleep(POLL_S)

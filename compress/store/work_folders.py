@@ -10,6 +10,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from compress.utils.copying import copy_tree
 from compress.utils.processes import is_alive, owner_name
 
 FOLDER = "partial"
@@ -40,8 +41,8 @@ def _copy(source: Path, folder: Path) -> None:
     copy = folder.with_name(f"{folder.name}{COPY}")
     shutil.rmtree(copy, ignore_errors=True)
     try:
-        shutil.copytree(source, copy)
-    except shutil.Error:  # a file was replaced meanwhile
+        copy_tree(source, copy)
+    except OSError:  # a file was replaced meanwhile
         shutil.rmtree(copy, ignore_errors=True)
     else:
         copy.replace(folder)

@@ -192,7 +192,7 @@ def verify(embedder: Embedder, views: Sequence[EmbeddedView], rows: int) -> None
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):
                 folder = views[view].file_of(int(index[worst])).parent
-                embedder.store.discard(folder.name, f"the teacher's embeddings of view {view + 1}")
+                embedder.store.discard(folder.name)
                 raise CompressError(
                     f"{folder}: the stored embedding of view {view + 1} of image {index[worst]} is not the teacher's, "
                     f"their cosine is {float(cosines[worst]):.4f}; the entry was deleted, run again to make it anew"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from results_factory import example_record
 
+from compress.cli import main
 from compress.cli.options import TEXT_WIDTH, command_line, print_json, print_text
 
 
@@ -68,3 +72,25 @@ def test_prose_is_broken_between_words(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == path and " ".join(lines[:-1]) == words.strip()
     assert max(map(len, lines[:-1])) <= width and not any(line.endswith("-") for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_command_fails_on_letters_that_the_output_does_not_have(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(example_record().to_json())
+    printed = b""
+    for words in (["gap"], ["list", "losses"], ["compare", "a", "b"], ["gate", "a", "--against", "b"]):
+        out = io.TextIOWrapper(io.BytesIO(), encoding)
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "argv", ["compress-model", *words])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert ended.value.code in (0, None) or words[0] == "gate"
+        out.flush()
+        printed += out.buffer.getvalue()  # type: ignore[attr-defined]
+    assert (b"\\u2212" in printed) is (encoding != "utf-8") and len(printed) > 1000

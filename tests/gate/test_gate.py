@@ -367,7 +367,7 @@ def test_a_new_variant_that_could_not_be_made_is_not_dropped(pair: Pair) -> None
     assert found.verdict == "pass"
     assert found.remarks[-1] == "the run could not make int8: nncf is missing"
     pair.after["failed"] = [{"stage": "files/pruned", "runtime": "openvino fp16", "reason": "overflow"}]
-    assert pair.gate(variants=()).remarks[-1] == "the run could not make files/pruned for openvino fp16: overflow"
+    assert pair.gate(variants=()).remarks[-1] == "files/pruned failed in openvino fp16: overflow"
 
 
 def test_everything_that_is_wrong_is_said_at_once(pair: Pair) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from support import Job, follows_the_schema
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_runtime import OnnxRuntime
+from compress.pipeline.failures import to_make
+from compress.results.stored import FAILED, FailedFiles
+from compress.store.store import Store
 from compress.utils.checksums import check_run
 from compress.utils.errors import CompressError
 
@@ -79,6 +83,24 @@ def test_a_failed_file_is_reported_beside_those_that_were_made(
     int8 = next(variant for variant in results["variants"] if variant["id"] == "int8")
     assert [file["runtime"] for file in int8["artifacts"]] == ["onnxruntime", "openvino"]
     assert {row["runtime"] for row in int8["inference"]["latency"]} == {"onnxruntime", "openvino"}
+
+
+def test_files_that_failed_are_tried_again_unless_another_run_uses_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, said, used = Store(tmp_path), list[str](), {"a" * 24}
+    export: Any = SimpleNamespace(id="files/small", key="a" * 24)
+
+    def make(folder: Path) -> None:
+        FailedFiles(reasons={"openvino": "no such layer"}).write(folder / FAILED)
+
+    store.get(export.key, export.id, make)
+    monkeypatch.setattr("compress.store.store.keys_in_use", lambda *_, **__: used)
+    monkeypatch.setattr("compress.pipeline.failures.say", said.append)
+    assert to_make([export], store) == [] and store.path(export.key).is_dir()
+    assert said == ["files/small: failed files are not tried again: another run uses the others, or they are read-only"]
+    used.clear()
+    assert to_make([export], store) == [export] and not store.path(export.key).exists() and len(said) == 1
 
 
 def test_stages_that_do_not_need_a_failed_one_are_made_and_reported(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from support import Job, follows_the_schema
 from compress.data.ood import prepare_ood
 from compress.data.prepared import ImageData, Split
 from compress.data.sample import SampleData
+from compress.deployment.open_vino import OpenVino
 from compress.efficiency.ood import SCORES, placements
 from compress.pipeline.ood import detection
 from compress.report import render_markdown
@@ -24,7 +25,7 @@ from compress.report.shown_worse import shown_worse
 from compress.report.tooltips import tooltip
 from compress.results import RunRecord
 from compress.store.store import Store
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, UsageError
 
 SETTINGS = SampleData(source="cifar10-sample")
 RNG = np.random.default_rng(0)
@@ -96,7 +97,9 @@ def test_images_of_the_data_are_refused(tmp_path: Path) -> None:
             prepare_ood(str(tmp_path), SETTINGS, data, Store(tmp_path / "store"))
 
 
-def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job]) -> None:
+def test_a_run_scores_networks_and_files_and_makes_nothing_again(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = done_job()
     folder = job.root / "noise"
     folder.mkdir()
@@ -104,6 +107,7 @@ def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Calla
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     wanted = ("--no-dry-run", "--set", f"measure.ood={folder}")
+    fails_in_openvino(job, wanted, monkeypatch)
     done = job.run_here(*wanted)
     assert done.returncode == 0, done.stderr
     results = job.results()
@@ -118,3 +122,24 @@ def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Calla
             assert each[score]["ci95"][0] <= each[score]["auroc"] <= each[score]["ci95"][1]
     again = job.run_here(*wanted)
     assert "OOD images: taken from the store" in again.stderr and job.results()["ood"] == results["ood"]
+
+
+def fails_in_openvino(job: Job, wanted: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run while files for OpenVINO cannot be evaluated: the report is of the others, with the reason."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise CompressError("out of range")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVino, "load", fails)
+        done = job.run_here(*wanted)
+    assert done.returncode == 1 and "openvino: OOD images: out of range" in done.stderr
+    results = job.results()
+    follows_the_schema(results)
+    assert results["failed"] == [
+        {"stage": f"files/{name}", "runtime": "openvino", "reason": "OOD images: out of range"}
+        for name in ("distilled", "int8")
+    ]
+    assert {each["runtime"] for each in results["ood"]["files"]} == {"pytorch", "onnxruntime"}
+    run = max((job.runs / "tiny").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert "files/int8 failed in openvino: OOD images: out of range" in (run / "report.md").read_text()

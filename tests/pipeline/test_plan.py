@@ -8,9 +8,10 @@ import pytest
 
 from compress.models.fingerprint import shard_keys
 from compress.pipeline.collect import _pretraining
-from compress.pipeline.plan import make_plan
+from compress.pipeline.plan import host_key, make_plan, part_of
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.load import parse_recipe
+from compress.stages.planned import Plan
 from compress.store.store import Store
 
 RECIPE = """
@@ -42,6 +43,20 @@ def test_energy_and_latency_have_separate_keys(tmp_path: Path) -> None:
     assert keys_of("measure.energy=off") == keys_of("measure={watts: 15, carbon_g_per_kwh: 300}") == (latency, energy)
     assert keys_of("measure.rounds=9")[0] != latency and keys_of("measure.rounds=9")[1] == energy
     assert keys_of("measure.batches=[1, 32]")[1] != energy
+
+
+def test_what_failed_is_part_of_the_key_of_every_measurement(tmp_path: Path) -> None:
+    """An export that could not make all of its files is tried again under its own key, and then measured again."""
+    files = "stages=[{id: teacher, kind: teacher, teacher: embedded}, {id: small, kind: distill, from: teacher, "
+    files += "student: resnet18}, {id: files, kind: export, from: [small], runtimes: [onnxruntime]}]"
+    plan = make_plan(parse_recipe(RECIPE, [files]), Store(tmp_path))
+
+    def keys_of(plan: Plan) -> tuple[str, ...]:
+        return plan.latency_key, plan.energy_key, host_key(plan, "ssh://pi", "onnxruntime")
+
+    assert keys_of(part_of(plan, [], ())) == keys_of(plan)
+    failed = keys_of(part_of(plan, ["files/small/onnxruntime"], ()))
+    assert not set(failed) & set(keys_of(plan)) and len(set(failed)) == 3
 
 
 def test_seed_of_a_stage_changes_its_key_and_those_of_its_descendants(keys) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -12,18 +13,23 @@ from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from recompute import recompute
+from results_factory import example_record
 from support import Job, typed
 
+from compress.pipeline import runner
+from compress.pipeline.failures import Failures
 from compress.pipeline.run_folder import new_folder
-from compress.recipe.load import load_recipe
+from compress.recipe.load import load_recipe, parse_recipe
 from compress.recipe.schema import Trainer
 from compress.results import RunRecord
 from compress.stages.evaluation import evaluate_and_store
+from compress.utils.checksums import check_run
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 
@@ -113,6 +119,39 @@ def test_second_run_takes_all_stages_from_the_store(done_job: Callable[[], Job])
     for volatile in ("run", "command"):
         before.pop(volatile), after.pop(volatile)
     assert before == after
+
+
+def test_the_call_with_resolved_settings_works_where_the_run_was_started(done_job: Callable[[], Job]) -> None:
+    """Relative paths, of the data and of the runs, are looked for from there."""
+    job = done_job()
+    text = job.recipe.read_text()
+    job.recipe.write_text(
+        text.replace(f"path: {job.root}/", "path: ").replace(f"checkpoint: {job.root}/", "checkpoint: ")
+    )
+    first = typed("run", "tiny.yaml", "--runs", "runs", "--no-dry-run", cwd=job.root)
+    assert first.returncode == 0, first.stderr
+    run = max((job.runs / "tiny").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (call,) = re.findall(r"<code>compress-model (.*RUN.*?)</code> with", (run / "report.html").read_text())
+    words = call.replace("RUN", str(run.relative_to(job.root))).split()
+    again = typed(*words, "--runs", "runs", "--no-dry-run", cwd=job.root)
+    assert again.returncode == 0, again.stderr
+    assert job.results()["run"]["made"] == []
+
+
+def test_a_run_whose_upload_fails_is_finished_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_results(record: RunRecord, *rest: Any) -> None:
+        (rest[-1] / "results.json").write_text(record.to_json())
+
+    monkeypatch.setattr(runner, "prepare_job", lambda *_, **__: None)
+    monkeypatch.setattr(runner, "_made_and_measured", lambda *_: (example_record(), None, Failures()))
+    monkeypatch.setattr(runner, "write_run", write_results)
+    monkeypatch.setattr(runner, "upload_run", Mock(side_effect=CompressError("s3://bucket: connection reset")))
+    recipe = parse_recipe("name: sent\ndata: cifar10-sample\nstages: [{id: t, kind: teacher, teacher: embedded}]\n")
+    with pytest.raises(CompressError, match="connection reset"):
+        runner.run(recipe, tmp_path)
+    (folder,) = (tmp_path / "sent").iterdir()
+    assert [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()] == ["done"]
+    assert check_run(folder) == []
 
 
 def test_changed_stage_reruns_with_its_descendants_only(done_job: Callable[[], Job]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from recipe.recipe_texts import GOOD
 
+from compress.cli.errors import report_error
 from compress.pipeline.plan import plan_stages
 from compress.pipeline.run_folder import _link, copy_artifacts
 from compress.recipe.load import parse_recipe
@@ -59,7 +63,34 @@ def test_a_file_that_is_there_is_replaced(tmp_path: Path, monkeypatch: pytest.Mo
 
     if not links:
         monkeypatch.setattr(os, "link", refused)
-    _link(str(first), str(target))
+    _link(first, target)
     assert target.samefile(first)
-    _link(str(second), str(target))
+    _link(second, target)
     assert (first.read_text(), target.read_text()) == ("1", "2") and target.samefile(second) is links
+
+
+def test_artifacts_that_cannot_be_copied_are_one_line(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error of the system arrives as it is: a full disk is known by its number, others name the file."""
+    store, run = Store(tmp_path / "store"), tmp_path / "run"
+    for export in plan.exports:
+        (store.path(export.key) / "artifacts" / "onnx").mkdir(parents=True)
+        (store.path(export.key) / "artifacts" / "onnx" / "a.onnx").touch()
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EMLINK, "Too many links")))
+    target = run / "artifacts" / "distilled" / "onnx" / "a.onnx"
+    for error, line in (
+        (OSError(errno.ENOSPC, "Kein Platz"), "error: disk is full; "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", str(target)), "error: disk is full; "),
+        (PermissionError(errno.EACCES, "Permission denied", str(target)), f"error: {target}: Permission denied\n"),
+    ):
+        monkeypatch.setattr(shutil, "copy2", Mock(side_effect=error))
+        with pytest.raises(OSError) as raised:
+            copy_artifacts(plan, store, run)
+        assert report_error(raised.value) == 1
+        assert capsys.readouterr().err.startswith(line)
+    shutil.rmtree(store.path(plan.exports[0].key) / "artifacts")
+    with pytest.raises(FileNotFoundError) as lacking:
+        copy_artifacts(plan, store, run)
+    report_error(lacking.value)
+    assert "artifacts: No such file or directory" in capsys.readouterr().err

@@ -98,6 +98,25 @@ def test_entries_of_running_jobs_stay_and_leftovers_of_killed_jobs_go(runs: Path
     assert list((runs / "store" / "running").iterdir()) == []
 
 
+def test_an_entry_that_another_process_uses_is_not_made_again(runs: Path) -> None:
+    job = subprocess.Popen([sys.executable, "-c", USES, runs / "store", KEYS[0]], stdout=subprocess.PIPE, text=True)
+    assert job.stdout and job.stdout.readline() == "used\n"
+    store = Store(runs / "store")
+    assert store.has(KEYS[0]) and not store.discard_unused(KEYS[0])
+    assert Store(runs / "store").has(KEYS[0]), "it is whole"
+    job.kill()
+    job.wait()
+    job.stdout.close()
+    assert store.discard_unused(KEYS[0]) and not store.has(KEYS[0]) and not store.path(KEYS[0]).exists()
+    assert not list((runs / "store" / "running").glob("*.tmp/*"))
+
+    def make(folder: Path) -> None:
+        assert not store.discard_unused(KEYS[0]), "it is being made"
+        (folder / "a").touch()
+
+    store.get(KEYS[0], "it", make)
+
+
 def test_an_entry_that_is_being_made_stays(runs: Path) -> None:
     store = Store(runs / "store")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from filelock import SoftFileLease
 from support import environment
 
+from compress.store import work_folders
 from compress.store.failures import failed_attempts, forget_failures, record_failure
 from compress.store.gc import entries
 from compress.store.jobs import DAY_S, keys_in_use
@@ -184,9 +184,9 @@ def test_a_folder_that_changes_while_it_is_copied_is_begun_again(
     (folder / "half").write_text("half")
 
     def fails(*_: object) -> None:
-        raise shutil.Error([("half", "half", "replaced meanwhile")])
+        raise FileNotFoundError(errno.ENOENT, "replaced meanwhile", "half")
 
-    monkeypatch.setattr(shutil, "copytree", fails)
+    monkeypatch.setattr(work_folders, "copy_tree", fails)
     assert list(open_folder(tmp_path, KEY, "here", os.getpid()).iterdir()) == [] and folder.exists()
 
 

@@ -96,7 +96,7 @@ def test_an_entry_made_on_one_machine_is_there_on_another(url: str, tmp_path: Pa
     remote = Remote.of(two.root)
     assert remote and remote.all_keys() == {KEYS[0]} and remote.damage(KEYS[0]) is None
     assert not [name for name in remote.folder.names() if name.startswith("locks")]
-    two.discard(KEYS[0], "it")
+    two.discard(KEYS[0])
     assert not remote.all_keys() and not remote.folder.names()
 
 

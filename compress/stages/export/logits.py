@@ -48,11 +48,24 @@ def outputs_in(context: StageContext, run: Runner, preprocess: Preprocess, split
     return predict_split_in_runtime(run, preprocess, images, BATCH)
 
 
-def require_finite(logits: Logits, target: Target) -> None:
+def require_no_overflow(logits: Logits, target: Target) -> None:
     """Refuse a file in half precision that overflows; others are left to the accuracy that they have."""
-    if target.precision in HALF and not np.isfinite(logits).all():
-        rows = (~np.isfinite(logits)).any(1).mean()
-        raise CompressError(
-            f"non-finite logits on {rows:.1%} of the test images: an activation overflows in {target.precision}; "
-            "export the network in fp32, or in bf16, which has FP32's range"
-        )
+    if target.precision in HALF:
+        require_finite(logits, "test images", target.precision)
+
+
+def require_finite(logits: Logits, images: str, precision: str | None = None) -> Logits:
+    """Return the logits of images; those that are not finite, of which the largest says nothing, are refused.
+
+    Raises:
+        CompressError: some are not finite; in half precision, with what to do.
+    """
+    finite = np.isfinite(logits).all(1)
+    if finite.all():
+        return logits
+    overflow = (
+        f": an activation overflows in {precision}; export the network in fp32, or in bf16, which has FP32's range"
+        if precision in HALF
+        else ""
+    )
+    raise CompressError(f"non-finite logits on {(~finite).sum():,} of {len(logits):,} {images}{overflow}")

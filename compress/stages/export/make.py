@@ -30,7 +30,7 @@ from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
-from compress.stages.export.logits import BATCH, outputs_in, require_finite, store_logits
+from compress.stages.export.logits import BATCH, outputs_in, require_no_overflow, store_logits
 from compress.stages.export.problems import integer_remedy
 from compress.stages.export.temperature import fold_temperature
 from compress.stages.export.text import write_text_tower
@@ -227,7 +227,7 @@ def _evaluate(
     with boundary("runtime", f"{variant.id} in {target.name}"):
         run, classes = engine.load(path), beside(path)
         logits, outputs = store_logits(context, run, "test", variant.preprocess, artifact, folder, classes)
-        require_finite(logits, target)
+        require_no_overflow(logits, target)
         if len(context.data.validation):
             store_logits(context, run, "validation", variant.preprocess, artifact, folder, classes)
     record = split_accuracy(logits, test, "test")
