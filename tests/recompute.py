@@ -193,10 +193,12 @@ def _share(k: int, n: int, level: float, more: int) -> float:
 
 def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate: float) -> int:
     c_b, c_v = reference.inference.macs, variant.inference.macs
-    made_b, made_v = reference.training.macs, variant.training.macs
-    breaks = None if c_b <= c_v else max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate))
+    made_b, made_v = _in_full(reference), _in_full(variant)
+    known = made_b is not None and made_v is not None
+    breaks = max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate)) if known and c_b > c_v else None
     checked = same(record.break_even_queries, breaks)
     life = record.lifetime
+    assert life is None or known
     if life is None:
         return checked
     for point in life.at_queries:
@@ -206,6 +208,13 @@ def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate
         q = breaks * (1 - hit_rate)
         assert made_b + q * c_b == pytest.approx(made_v + q * c_v)
     return checked + same(life.limit, c_b / c_v)
+
+
+def _in_full(variant: Variant) -> float | None:
+    """What the variant took, with its teacher's own training and that of the weights that it starts from."""
+    before = (variant.training.teacher_pretraining, variant.training.start_pretraining)
+    parts = [variant.training.macs, before[0] and before[0].macs, before[1].macs if before[1] else 0]
+    return None if None in parts else sum(parts)
 
 
 def _headline(results: RunRecord, by_id: Variants) -> int:
@@ -221,7 +230,7 @@ def _headline(results: RunRecord, by_id: Variants) -> int:
     assert record.granted and file.granted and file.difference_ci95 and first.tolerance == entry.tolerance
     assert file.difference_ci95[1] <= entry.tolerance
     checked = same(first.loss, file.accuracy_difference) + same(first.inference.macs, record.doublings.macs)
-    theirs, ours = by_id[entry.reference].training.macs, by_id[record.id].training.macs
+    theirs, ours = _in_full(by_id[entry.reference]), _in_full(by_id[record.id])
     if first.training and first.training.ci95 is None and first.training.bound is None:
         checked += same(first.training.doublings, math.log2(theirs / ours))
     if first.life:
@@ -273,7 +282,7 @@ def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
     ):
         if ratio and macs is not None:
             checked += same(ratio.doublings, _doublings(_plus(base, before), _plus(spent, macs)))
-    months = None if d is None or any(never) else 12 * d
+    months = None if d is None or any(never) or whole != 0 or starts[0] != 0 else 12 * d
     gap = math.log2(trend.growth) - math.log2(trend.hardware)
     checked += same(pair.months_of_growth, months and months / math.log2(trend.growth))
     return checked + same(pair.months_of_gap, months and months / gap)

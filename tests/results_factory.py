@@ -33,6 +33,7 @@ from compress.results import (
     RecipeRecord,
     RunInfo,
     RunRecord,
+    TeacherPretraining,
     Training,
     TrainingEnergy,
     TrainingPart,
@@ -130,6 +131,7 @@ def training(
     **changes: Any,
 ) -> Training:
     values = {"wall_s": 0.0, "energy_j": TrainingEnergy(value=None, method=None), "selected_on": "last"}
+    values["teacher_pretraining"] = TeacherPretraining(macs=0, source=None)
     return Training(
         macs=macs,
         curve=tuple(one if isinstance(one, CurvePoint) else CurvePoint(macs=one[0], top1=one[1]) for one in curve),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 
+from compress.efficiency.compute import compute_in_full
 from compress.efficiency.files import name_of
 from compress.efficiency.months import in_months, known_doublings, shown
 from compress.efficiency.slower import against_float, always_slower
@@ -14,9 +15,6 @@ from compress.results.savings import FileSavings, Savings, TrainingEfficiency, T
 from compress.results.variant import Variant
 from compress.utils.precision import file_name
 
-EXISTING = ("teacher", "model")
-TRAINED = ("train", "match", "distill", "shrink")
-"""Kinds of stage that bring a network: one that existed before the run, or a new one, whatever it learns from."""
 QUERIES = 10**9
 """Queries of the lifetime where the recipe names no deployment."""
 
@@ -159,35 +157,28 @@ def _training(
     trend: Trend,
     date: float,
 ) -> TrainingDoublings | None:
-    """t at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
+    """t in full at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
 
-    Without such a baseline, against what was spent on the reference, which is as accurate. None where the network of
-    one of the two existed before the run: its ledger lacks what the network was trained with.
+    Without such a baseline, against what was spent on the reference, which is as accurate. None where training before
+    the run is not known.
     """
     own = next((pair for pair in pairs if pair.variant == variant and pair.primary), None)
-    if own:
+    if own and (full := own.with_teacher_pretraining).macs is not None:
         t, bound = known_doublings(own)
         return TrainingDoublings(
             against=own.baseline,
             doublings=t,
             bound=bound,
-            ci95=own.doublings_ci95,
-            bracket=own.bracket,
+            ci95=full.doublings_ci95,
+            bracket=full.bracket,
             curves="top1",
             months=in_months(shown(t, bound), trend, date, training=True),
         )
-    spent = [by_id[name].training.macs for name in (reference, variant)]
-    if not all(spent) or any(_existed(by_id[name], by_id) for name in (reference, variant)):
+    before, after = (compute_in_full(by_id[name]) for name in (reference, variant))
+    if not before or not after:
         return None
-    t = log2(spent[0] / spent[1])
+    t = log2(before / after)
     return TrainingDoublings(against=reference, doublings=t, months=in_months(t, trend, date, training=True))
-
-
-def _existed(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
-    """Whether a variant was made from a network that existed before the run."""
-    while variant.kind not in TRAINED and (parent := by_id.get(variant.parent or "")):
-        variant = parent
-    return variant.kind in EXISTING
 
 
 def _life(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
+from compress.efficiency.compute import compute_in_full
 from compress.efficiency.doublings import ratio
 from compress.efficiency.files import TOP1, compare_files, deciding_file, name_of
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
@@ -170,9 +171,13 @@ def _variant_savings(
         doublings=saved,
         latency_basis=latency,
         energy_basis=energy,
-        lifetime=_lifetime(reference, variant, deployment) if decision.granted and base.macs and own.macs else None,
+        lifetime=_lifetime(reference, variant, deployment) if decision.granted else None,
         break_even_queries=break_even(
-            reference.training.macs, variant.training.macs, base.macs or None, own.macs or None, _hit_rate(deployment)
+            compute_in_full(reference),
+            compute_in_full(variant),
+            base.macs or None,
+            own.macs or None,
+            _hit_rate(deployment),
         ),
         months_of_growth=in_months(saved.macs, trend, date).months_of_growth if decision.granted else None,
     )
@@ -186,10 +191,12 @@ def _hit_rate(deployment: DeviceProfile | None) -> float:
     return deployment.hit_rate if deployment else 0.0
 
 
-def _lifetime(reference: Variant, variant: Variant, deployment: DeviceProfile | None) -> Lifetime:
-    """R(Q) in MACs at several Q, with its limit."""
-    made, spent = reference.training.macs, variant.training.macs
+def _lifetime(reference: Variant, variant: Variant, deployment: DeviceProfile | None) -> Lifetime | None:
+    """R(Q) in MACs at several Q, with its limit; None where a cost is unknown."""
+    made, spent = compute_in_full(reference), compute_in_full(variant)
     c_b, c_v, hit_rate = reference.inference.macs, variant.inference.macs, _hit_rate(deployment)
+    if made is None or spent is None or not c_b or not c_v:
+        return None
     own = [deployment.queries] if deployment and deployment.queries else []
     return Lifetime(
         unit="macs",

@@ -105,7 +105,8 @@ def _reached(record: RunRecord) -> Table:
         note += "There are none here, because the curves were stored without results per image. "
     if rows and not any(variant.control and variant.control.repeats for variant in record.variants):
         note += "No baseline had the compute of a variant; `worth.compute_matched: true` trains it for as long. "
-    note += "Only savings in training compute delay the training gap, and only once."
+    note += "Only savings in training compute delay the training gap, and only once; of doublings that leave out "
+    note += "training before the run there are no months."
     return make_table("training", "Training efficiency", note, REACHED, rows, partial(curves_svg, record), NO_BASELINE)
 
 

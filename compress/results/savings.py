@@ -15,6 +15,7 @@ from compress.results.base import (
     Number,
     OpenInterval,
     Record,
+    absent,
 )
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
 from compress.utils.metric_name import MetricName
@@ -150,9 +151,10 @@ class Lifetime(Record):
     at_queries: tuple[LifetimeRatio, ...] = Field(description="R at several numbers of queries")
     query_macs: QueryMacs = Field(description="MACs of one query")
     limit: float | None = Field(description="R for infinitely many queries")
-    reference_training: Number = Field(description="Training MACs of the reference")
+    reference_training: Number = Field(description="Training MACs of the reference, those before the run included")
     variant_training: Number = Field(
-        description="Training MACs of the variant, the reference's among them where it was made from it"
+        description="Training MACs of the variant, those before the run included, and the reference's where it was "
+        "made from it"
     )
     hit_rate: Fraction = Field(description="Share of queries that a response cache serves")
     at_inference_share: ShareRatio | None = Field(None, description="R where the recipe states inference's share")
@@ -178,9 +180,12 @@ class VariantSavings(Difference):
     )
     latency_basis: LatencyBasis | None = Field(description="Files and setting of doublings of latency")
     energy_basis: EnergyBasis | None = Field(description="Files and setting of doublings of energy")
-    lifetime: Lifetime | None = Field(description="Lifetime ratio; null where nothing is granted")
+    lifetime: Lifetime | None = Field(
+        description="Lifetime ratio; null where nothing is granted, or where training before the run is unknown"
+    )
     break_even_queries: float | None = Field(
-        description="Queries, cached ones included, after which the saved MACs repay the extra training"
+        description="Queries, cached ones included, after which the saved MACs repay the extra training; null where "
+        "that is unknown, training before the run included, and where no MACs are saved"
     )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"
@@ -210,6 +215,8 @@ class PretrainingRatio(Record):
     macs: Number | None = Field(None, description="MACs that are added to the variant's; null where unknown")
     ratio: float | None = Field(description="Ratio of training compute; a bound where the target is not reached")
     doublings: float | None = Field(description="log2 of the ratio")
+    doublings_ci95: OpenInterval | None = absent("95% bootstrap interval of doublings over the validation images")
+    bracket: OpenInterval | None = absent("Doublings between which the measured points of both curves leave them")
 
 
 class TrainingEfficiency(Record):
@@ -268,10 +275,11 @@ class TrainingEfficiency(Record):
         description="With the teacher's own training in full, and that of weights that either starts from"
     )
     months_of_growth: float | None = Field(
-        description="12 x doublings / log2(growth); null where doublings are a bound or unknown"
+        description="12 x doublings / log2(growth); null where doublings are a bound, unknown or not all training: "
+        "something was trained before the run"
     )
     months_of_gap: float | None = Field(
-        description="12 x doublings / (log2(growth) - log2(hardware)); null where doublings are a bound or unknown"
+        description="12 x doublings / (log2(growth) - log2(hardware)); null as months_of_growth"
     )
 
     @property

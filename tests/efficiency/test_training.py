@@ -146,9 +146,29 @@ def test_training_of_published_weights_counts_in_full_on_both_sides() -> None:
 
 
 def test_unknown_training_of_the_teacher_is_not_taken_for_none() -> None:
-    unstated = primary(SCRATCH, DISTILLED)["distilled"]
+    unknown = TeacherPretraining(macs=None, source=None)
+    taught = learner("distilled", "distill", ((40, 0.4), (80, 0.7)), teacher_pretraining=unknown)
+    unstated = primary(SCRATCH, taught)["distilled"]
     assert unstated.with_teacher_pretraining.macs is None and unstated.with_teacher_pretraining.doublings is None
     assert unstated.with_teacher_fine_tuning is None
+
+
+def test_months_are_of_all_training_or_of_none() -> None:
+    curve = ((40, 0.4), (80, 0.7))
+    scratch = learner("scratch", "train", ((80, 0.3), (320, 0.8)))
+    assert primary(scratch, DISTILLED)["distilled"].months_of_gap is not None
+    for macs in (400, None):
+        start = StartPretraining(macs=macs, source=None)
+        row = primary(scratch, learner("distilled", "distill", curve, start_pretraining=start))["distilled"]
+        assert row.doublings is not None and row.months_of_growth is None and row.months_of_gap is None
+
+
+def test_the_baseline_that_needs_the_least_is_found_with_training_before_the_run() -> None:
+    """Published weights take a baseline to the accuracy at once, and took a thousand times as much before."""
+    taught = learner("distilled", "distill", ((40, 0.4), (80, 0.7)))
+    tuned = learner("tuned", "train", ((5, 0.3), (10, 0.8)), start_pretraining=StartPretraining(macs=10**6, source="s"))
+    scratch = learner("scratch", "train", ((80, 0.3), (320, 0.8)))
+    assert primary(tuned, scratch, taught)["distilled"].baseline == "scratch"
 
 
 def test_nothing_is_compared_without_curves_or_with_selection_on_test() -> None:

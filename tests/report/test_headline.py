@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
-from results_factory import BILLION, N, derive, right, savings_of
+from results_factory import BILLION, DATE, TREND, VALIDATION, N, derive, right, savings_of
 from support import typed
 
+from compress.efficiency.training import training_efficiency
 from compress.gap.record import basis_of
 from compress.gap.trend import Trend
 from compress.report import render_html, render_markdown
@@ -21,7 +23,7 @@ from compress.report.ledger_charts import gap_svg
 from compress.report.ledgers import GAP_YEARS
 from compress.report.quantization import quantization_tables
 from compress.report.remarks import reservations, warnings
-from compress.results import RunRecord
+from compress.results import RunRecord, Variant
 
 Results = dict[str, Any]
 
@@ -40,6 +42,13 @@ def spent(results: Results, reference: int, variant: int) -> RunRecord:
         results["variants"][number]["training"] |= {"macs": macs, "parts": []}
     results["efficiency"], results["training_efficiency"] = [savings_of(results, "distilled")], []
     return derive(results)
+
+
+def compared(results: Results, censored: str | None, **found: Any) -> None:
+    """Give all pairs of training efficiency these figures; nothing was trained before the run."""
+    for pair in results["training_efficiency"]:
+        own = {"doublings": None, "bracket": None, "doublings_ci95": None, **found}
+        pair |= {"censored": censored, **own, "with_teacher_pretraining": {"macs": 0, "ratio": None, **own}}
 
 
 def test_training_is_compared_with_the_baseline_that_learns_from_labels(results: Results) -> None:
@@ -61,9 +70,40 @@ def test_more_training_compute_offsets_nothing(results: Results) -> None:
 
 def test_a_network_that_existed_before_the_run_offsets_nothing(results: Results) -> None:
     """A quantized teacher took seconds to make: its own training is in no ledger."""
-    results["variants"][4]["parent"] = "teacher"
-    said = sentence(spent(results, 20 * 10**12, 10**10))
+    results["variants"][4]["training"]["teacher_pretraining"] = {"macs": None, "source": None}
+    record = spent(results, 20 * 10**12, 10**10)
+    said = sentence(record)
     assert "Training compute is not known in full of both int8 and distilled, so nothing of the training gap" in said
+    assert said.endswith("Not stated, so not counted: the training of the teacher or network of int8.")
+    assert record.headline.training is None and record.headline.life is None
+    saved = record.efficiency[0].variants[-1]
+    assert saved.granted and saved.lifetime is None and saved.break_even_queries is None
+
+
+@pytest.mark.parametrize("part", ["teacher_pretraining", "start_pretraining"])
+def test_training_before_the_run_counts(results: Results, part: str) -> None:
+    """Published weights and a teacher took a thousand times as much as what the run itself spent."""
+    results["variants"][4]["training"][part] = {"macs": 15 * 10**15, "source": "a card"}
+    record = spent(results, 20 * 10**12, 5 * 10**12)
+    said, first = sentence(record), record.headline
+    assert first.training and first.training.doublings == pytest.approx(math.log2(20 / 15_005))
+    assert "more training compute, that before the run included, than distilled (t = −9.55)" in said
+    assert first.life and first.life.break_even == pytest.approx((15_005 - 20) * 10**12 / (148_700_000 - 73_900_000))
+    assert "offsets none of the training gap" in said and "which offsets" not in said
+
+
+def test_unknown_training_of_a_variant_with_a_curve_has_no_months(results: Results) -> None:
+    """Its ledger says that it took less than the baseline; what its weights took before is not stated."""
+    results["variants"][4]["training"]["start_pretraining"] = {"macs": None, "source": None}
+    variants = tuple(Variant.model_validate(each) for each in results["variants"])
+    learned = training_efficiency(variants, TREND, DATE, images=VALIDATION)
+    results["training_efficiency"] = [row.model_dump(mode="json") for row in learned]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert record.headline.training is None and record.headline.life is None
+    assert sentence(record).endswith("Not stated, so not counted: the training of the first weights of int8.")
+    (row,) = [row for row in record.months if (row.of, row.variant) == ("training", "int8")]
+    assert row.doublings is None and row.months_of_gap is None
 
 
 def test_less_training_compute_offsets_months_once(results: Results) -> None:
@@ -104,16 +144,14 @@ def test_training_compute_that_is_not_known_offsets_nothing(results: Results) ->
 def test_a_bound_is_stated_as_one(
     results: Results, t: float | None, censored: str | None, bracket: tuple[float | None, float] | None, words: str
 ) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": t, "censored": censored, "bracket": bracket, "doublings_ci95": None}
+    compared(results, doublings=t, censored=censored, bracket=bracket)
     assert words in sentence(derive(results))
 
 
 @pytest.mark.charts
 @pytest.mark.parametrize("censored", ["baseline", None, "variant"])
 def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": 2.34, "censored": censored, "bracket": None, "doublings_ci95": None}
+    compared(results, doublings=2.34, censored=censored)
     record = derive(results)
     basis = basis_of(Trend(**record.efficiency[0].trend.model_dump()), *GAP_YEARS, record.months)
     texts: list[str] = []
@@ -129,8 +167,7 @@ def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> N
 
 
 def test_an_interval_that_includes_no_offset_says_so(results: Results) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": 1.0, "censored": None, "doublings_ci95": [-0.2, 2.0]}
+    compared(results, doublings=1.0, censored=None, doublings_ci95=[-0.2, 2.0])
     said = sentence(derive(results))
     assert "which offsets 7.5 months of the training gap, once, or none: the interval includes 0." in said
 
