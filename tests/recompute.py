@@ -256,7 +256,11 @@ def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
     made_from = parent and parent.training.parts and shown.training.parts[: len(parent.training.parts)]
     floor = parent.training.macs + added if parent and made_from == parent.training.parts else 0
     curves: list[Points] = [[(p.macs, p.top1) for p in one.training.curve] for one in lengths]
-    own = [(p.macs + added, p.top1) for p in shown.training.curve]
+    own = [(p.macs, p.top1) for p in shown.training.curve]
+    if shown is not variant:  # its parent's curve, lowered to its own accuracy on validation
+        assert variant.validation
+        kept = max(top1 for _, top1 in own) if shown.training.selected_on == "validation" else own[-1][1]
+        own = [(macs + added, top1 - (kept - variant.validation.top1)) for macs, top1 in own]
     if not pair.chosen:
         longest = max(curves, key=lambda curve: curve[-1][0])
         same(pair.target_top1, {"variant": own, "baseline": longest}[pair.target_of][-1][1])

@@ -128,7 +128,11 @@ def training_efficiency(
 
 
 def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[str, Curve]) -> Curve | None:
-    """Return the curve of a variant; of one quantized without training, that of its parent, and what it took on top."""
+    """Return the curve of a variant; None without one.
+
+    Of one quantized without training it is that of its parent, with what it took on top, lowered to its own accuracy on
+    validation: only there is known what quantization loses, at the end of training.
+    """
     ancestor: Variant | None = variant
     while ancestor and not ancestor.training.curve:
         ancestor = _continued(ancestor, by_id) if ancestor.kind == QUANTIZED else None
@@ -136,7 +140,12 @@ def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[s
         return None
     parent = _continued(ancestor, by_id)
     found = replace(curves[ancestor.id], floor=float(parent.training.macs) if parent else 0.0)
-    return found.shifted(variant.training.macs - ancestor.training.macs)
+    if ancestor is variant:
+        return found
+    if variant.validation is None:
+        return None
+    lost = found.kept[0] - variant.validation.top1
+    return replace(found, top1=found.top1 - lost).shifted(variant.training.macs - ancestor.training.macs)
 
 
 def _continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
@@ -172,7 +181,7 @@ class _Pair:
         return TrainingEfficiency(
             baseline=self.baseline.id,
             variant=self.variant.id,
-            target_top1=float(target[0]),
+            target_top1=float(np.clip(target[0], 0, 1)),
             target_of=origin,
             chosen=origin == "recipe",
             baseline_curve=self.lengths[length].id,
