@@ -169,7 +169,11 @@ def _difference(record: Difference, reference: Variant, right: str | None) -> in
 
 def _latency(record: VariantSavings, entry: Savings, reference: Variant, variant: Variant) -> int:
     """Best granted file against best granted file, at the largest common batch."""
-    theirs = {file.runtime for file in entry.reference_files if file.granted_adjusted}
+    theirs = {
+        file.runtime
+        for file in entry.reference_files
+        if file.granted_adjusted or (file.difference_ci95 and file.difference_ci95[0] <= 0)
+    }
     ours = {file.runtime for file in record.files if file.granted_adjusted and record.granted}
     batches = {row.batch for row in variant.inference.latency} & {row.batch for row in reference.inference.latency}
     ratio = None

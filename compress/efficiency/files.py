@@ -22,6 +22,7 @@ FileKey = tuple[str, str, str | None]
 FLOAT_BITS = 32
 TOP1 = Metric()
 IS_REFERENCE = "it is the reference"
+SAME_AS_REFERENCE = "it is the reference's network, right on the same images"
 NOT_RUN = "it was not run here"
 NOT_COMPARED = "its predictions were not compared with the reference's on the same images"
 
@@ -54,10 +55,17 @@ def compare_files(
     distinct = len({right for file in files if (right := metric.right(file.right, file.quality))})
     found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n, metric) for file in files]
     if is_same_model(reference, variant):
-        itself = {"granted": True, "granted_adjusted": True, "reason": IS_REFERENCE}
-        same = [(file.path, file.right) == (base.path, base.right) for file in files]
-        found = [file.model_copy(update=itself) if own else file for own, file in zip(same, found, strict=True)]
+        found = [_of_same_model(base, file, each, metric) for file, each in zip(files, found, strict=True)]
     return tuple(found)
+
+
+def _of_same_model(base: File, file: File, found: FileSavings, metric: Metric) -> FileSavings:
+    """Grant a file of the reference that is it, or predicts like it: few images are no reason for doubt."""
+    before, after = (metric.right(each.right, each.quality) for each in (base, file))
+    if before != after or (after is None and file.path != base.path):
+        return found
+    reason = IS_REFERENCE if file.path == base.path else SAME_AS_REFERENCE
+    return found.model_copy(update={"granted": True, "granted_adjusted": True, "reason": reason})
 
 
 def is_same_model(first: Variant, second: Variant) -> bool:
@@ -149,6 +157,15 @@ class HasFile(Protocol):
 def name_of(record: HasFile) -> str:
     """Name the file of a record among those of its variant."""
     return file_name(record.runtime, record.precision)
+
+
+def counts_for_reference(file: FileSavings) -> bool:
+    """Return whether a file of the reference counts as what a variant has to beat: unless it is shown to be worse.
+
+    To be granted it would have to be shown to be as accurate; where few images cannot show it, leaving out the
+    reference's fastest file would be in favour of every variant.
+    """
+    return file.granted_adjusted or (file.difference_ci95 is not None and file.difference_ci95[0] <= 0)
 
 
 def deciding_file(files: Sequence[FileSavings]) -> FileSavings:

@@ -8,7 +8,7 @@ from math import log2
 from compress.efficiency.compute import compute_in_full
 from compress.efficiency.files import name_of
 from compress.efficiency.months import in_months, known_doublings, shown
-from compress.efficiency.slower import against_float, always_slower
+from compress.efficiency.slower import against_float, ever_slower
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
@@ -96,7 +96,8 @@ def _granted(
 ) -> Headline:
     chosen, trend = file_name(best.file, best.file_precision), savings.trend
     file = next(file for file in best.files if name_of(file) == chosen)
-    unsuited = always_slower(against_float(tuple(by_id.values())).get(best.id, ()))
+    slow = ever_slower(against_float(tuple(by_id.values())).get(best.id, ()))
+    is_suited = best.latency_basis is not None or file.runtime not in slow
     assert file.paired
     return Headline(
         granted=True,
@@ -107,7 +108,7 @@ def _granted(
         images=file.paired.images,
         loss=file.accuracy_difference,
         loss_ci95=file.difference_ci95,
-        file=None if file.runtime in unsuited else _file(file, best, by_id[best.id]),
+        file=_file(file, best, by_id[best.id]) if is_suited else None,
         inference=_inference(best, trend, date),
         training=_training(savings.reference, best.id, by_id, training, trend, date),
         life=_life(best, trend, date, deployment),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
 from compress.efficiency.compute import compute_in_full
 from compress.efficiency.doublings import ratio
-from compress.efficiency.files import TOP1, compare_files, deciding_file, name_of
+from compress.efficiency.files import TOP1, compare_files, counts_for_reference, deciding_file, name_of
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
     break_even,
@@ -22,7 +22,7 @@ from compress.efficiency.metric import Metric
 from compress.efficiency.months import in_months
 from compress.efficiency.per_class import BALANCED_METHOD
 from compress.efficiency.sequence import cost, in_sequence
-from compress.efficiency.slower import AgainstFloat, against_float, always_slower, slow_settings
+from compress.efficiency.slower import AgainstFloat, against_float, ever_slower, slow_settings
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
     Difference,
@@ -149,15 +149,14 @@ def _variant_savings(
     deployment: DeviceProfile | None,
 ) -> VariantSavings:
     base, own = reference.inference, variant.inference
-    theirs, ours = _granted(reference_files), _granted(files) if decision.granted else ()
-    slow = slow_settings(timed)
-    candidates = [row for row in own.latency if (row.runtime, row.batch) not in slow]
-    latency = latency_basis(base.latency, candidates, theirs, ours)
+    theirs = tuple(name_of(file) for file in reference_files if counts_for_reference(file))
+    ours = tuple(name_of(file) for file in files if file.granted_adjusted) if decision.granted else ()
+    latency = latency_basis(base.latency, own.latency, theirs, ours, slow_settings(timed))
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
     saved = inference_doublings(base, own, latency, energy)
     fastest = next((each for each in files if latency and name_of(each) == name_of(latency)), None)
-    unsuited = always_slower(timed)
-    others = [each for each in files if each.granted_adjusted and name_of(each) not in unsuited]
+    unsuited = ever_slower(timed)
+    others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
     file = fastest or next(iter(others), None) or deciding_file(files)
     return VariantSavings(
         id=variant.id,
@@ -181,10 +180,6 @@ def _variant_savings(
         ),
         months_of_growth=in_months(saved.macs, trend, date).months_of_growth if decision.granted else None,
     )
-
-
-def _granted(files: Files) -> tuple[str, ...]:
-    return tuple(name_of(file) for file in files if file.granted_adjusted)
 
 
 def _hit_rate(deployment: DeviceProfile | None) -> float:

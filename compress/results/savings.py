@@ -92,7 +92,10 @@ class Doublings(Record):
 
 
 class LatencyBasis(Record):
-    """Fastest granted file of the reference and of the variant, at the same batch and threads."""
+    """Fastest file of the reference that is not shown to be worse, and of the variant's granted ones.
+
+    Both at the largest batch that both were timed at, and with the same threads.
+    """
 
     runtime: Runtime
     precision: Precision
@@ -108,7 +111,7 @@ class LatencyBasis(Record):
 
 
 class EnergyBasis(Record):
-    """Granted file of the reference and of the variant with the lowest energy, by the same method and batch."""
+    """Files of reference and variant with the lowest energy, chosen as for latency, by the same method and batch."""
 
     runtime: Runtime
     precision: Precision
@@ -241,7 +244,8 @@ class TrainingEfficiency(Record):
     baseline_curve: str | None = Field(None, description="Id of the variant whose curve the baseline's compute is from")
     variant_curve: str | None = Field(
         None,
-        description="Id of the variant whose curve this is: the parent's of one quantized without training",
+        description="Id of the variant whose curve this is: the parent's of one quantized without training, lowered by "
+        "what that lost on validation",
     )
     baseline_macs: Count | None = Field(
         description="Training MACs of the baseline to the target, interpolated between two points of its curve; null "

@@ -9,7 +9,7 @@ import pytest
 from results_factory import DATE, TREND, N, accuracy, inference, right, training
 from results_factory import variant as make_variant
 
-from compress.efficiency.files import NOT_COMPARED, NOT_RUN
+from compress.efficiency.files import IS_REFERENCE, NOT_COMPARED, NOT_RUN, SAME_AS_REFERENCE
 from compress.efficiency.grants import grant
 from compress.efficiency.headline import headline
 from compress.efficiency.intervals import paired_difference
@@ -225,6 +225,38 @@ def test_a_quantized_reference_is_its_most_accurate_file() -> None:
     entry = savings([base, VARIANTS[1]], "teacher", 0.01, TREND, DATE)
     assert {file.runtime: file.granted for file in entry.reference_files} == {"bad": False, "ort": True}
     assert entry.variants[0].accuracy_difference == pytest.approx(-2 / N)
+
+
+def test_a_file_of_the_reference_counts_unless_it_is_shown_to_be_worse() -> None:
+    """Few images can show no file to be as accurate; without the reference's fastest one, every variant looks fast."""
+    few, won = 300, 40
+    seen = right(210, n=few)
+
+    def against(own: str) -> VariantSavings:
+        file = artifact("fast", 0, right=own, top1=0.7, ci95=(0.6, 0.8))
+        cost = inference(4000, latency=[row("pytorch", 10.0), row("fast", 2.0)])
+        base = make_variant("base", accuracy=accuracy(210, few, seen), inference=cost, artifacts=(file,))
+        cost = inference(2000, latency=[row("pytorch", 1.0)])
+        better = make_variant("better", accuracy=accuracy(250, few, right(210, 0, won, few)), inference=cost)
+        return savings([base, better], "base", 0.01, TREND, DATE).variants[0]
+
+    for own in (seen, right(210, 2, 1, few)):
+        basis = against(own).latency_basis
+        assert basis and (basis.reference_runtime, basis.ratio) == ("fast", pytest.approx(2))
+    basis = against(right(150, n=few)).latency_basis
+    assert basis and basis.reference_runtime == "pytorch", "60 images lost are shown"
+
+
+def test_a_file_that_predicts_like_the_reference_is_granted_outright() -> None:
+    file = artifact("ort", 0, right=right(20, n=40), top1=0.5, ci95=(0.4, 0.6))
+    other = artifact("other", 0, right=right(19, n=40), top1=0.475, ci95=(0.4, 0.6))
+    few = make_variant("teacher", accuracy=accuracy(20, 40, right(20, n=40)), artifacts=(file, other))
+    own = savings([few], "teacher", 0.01, TREND, DATE).reference_files
+    assert [(each.granted_adjusted, each.reason) for each in own[:2]] == [
+        (True, IS_REFERENCE),
+        (True, SAME_AS_REFERENCE),
+    ]
+    assert not own[2].granted
 
 
 def test_a_reference_with_few_images_is_itself() -> None:

@@ -110,7 +110,7 @@ def test_variant_quantized_without_training_has_its_parents_curve() -> None:
 
 
 def test_variant_quantized_without_training_is_judged_at_its_own_accuracy() -> None:
-    """Its parent is more accurate than the baseline ever gets; it is less accurate than the baseline at half of that."""
+    """Its parent is more accurate than the baseline ever gets; it is as accurate as the baseline halfway."""
     scratch = learner("scratch", "train", ((20, 0.3), (40, 0.6), (80, 0.7)))
     taught = learner("distilled", "distill", ((20, 0.4), (60, 0.75)))
     int8 = learner("int8", "quantize", (), taught, macs=64).model_copy(update={"validation": accuracy(600, 1000)})

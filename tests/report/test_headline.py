@@ -225,6 +225,30 @@ def test_a_file_that_is_not_slower_is_deployed_instead(results: Results) -> None
     )
 
 
+def test_a_file_that_is_slower_at_the_batch_of_the_headline_is_not_the_one_to_deploy(results: Results) -> None:
+    for row in results["variants"][4]["inference"]["latency"]:
+        if row["batch"] == 16:
+            row["p50_ms"] *= 100
+            row["rounds_ms"] = [[100 * ms for ms in process] for process in row["rounds_ms"]]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert deployment_line(record) is None and "faster in measured time" not in sentence(record)
+    assert any("Do not deploy that file at batch 16" in line for line in warnings(record))
+    assert "slower: do not deploy at this batch" in render_markdown(record)
+
+
+def test_a_file_to_deploy_is_not_warned_of(results: Results) -> None:
+    """Granted within a large tolerance, and ten points below its network: one of the two lines has to yield."""
+    for file in results["variants"][4]["artifacts"]:
+        file |= {"top1": 0.7, "ci95": [0.68, 0.72], "right": right(1750)}
+    results["efficiency"] = [savings_of(results, "distilled", 0.3)]
+    record = derive(results)
+    path = record.headline.file.path if record.headline.file else ""
+    assert path and path in str(deployment_line(record))
+    lines = [line for line in warnings(record) if line.startswith("int8 lost 11.7 points in")]
+    assert ["do not deploy" in line for line in lines] == [name not in path for name in ("onnxruntime", "openvino")]
+
+
 def test_a_refusal_names_tolerance_and_loss_and_no_months(results: Results) -> None:
     results["efficiency"] = results["efficiency"][:1]
     record = derive(results)
