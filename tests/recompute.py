@@ -142,10 +142,34 @@ def _saving(record: VariantSavings, entry: Savings, by_id: Variants, trend: Tren
     assert not record.granted or any(file.granted_adjusted for file in record.files)
     saved = record.doublings
     checked += same(saved.macs, math.log2(theirs.macs / ours.macs))
-    checked += same(saved.bit_operations, math.log2(theirs.bit_operations / ours.bit_operations))
+    checked += same(saved.bit_operations, _fewer_bit_operations(record, reference, variant))
     checked += _latency(record, entry, reference, variant)
     months = 12 * math.log(theirs.macs / ours.macs) / math.log(trend.growth) if record.granted else None
     return checked + same(record.months_of_growth, months)
+
+
+def _fewer_bit_operations(record: VariantSavings, reference: Variant, variant: Variant) -> float | None:
+    """Of the file that a variant is granted by, the MACs in integer have 8 bits on both sides, the others 32."""
+
+    def executed(of: Variant, path: str | None) -> float | None:
+        file = next((each for each in of.artifacts if each.path == path), None)
+        if file is None or min(of.inference.weight_bits, of.inference.activation_bits) >= 32:
+            return of.inference.bit_operations
+        shares = file.macs_by_precision or {"int8": file.integer_macs_share}
+        if None in shares.values():
+            return None
+        share = shares.get("int8") or 0.0
+        return max(of.inference.bit_operations, of.inference.macs * (1024 - 960 * share))
+
+    theirs = reference.inference.bit_operations
+    if not record.granted:
+        return math.log2(theirs / variant.inference.bit_operations)
+    evaluated = [file for file in reference.artifacts if file.top1 is not None]
+    if evaluated and min(reference.inference.weight_bits, reference.inference.activation_bits) < 32:
+        theirs = executed(reference, max(evaluated, key=lambda file: file.top1 or 0).path) or theirs
+    path = next(file.path for file in record.files if file.runtime == record.file)
+    ours = executed(variant, path)
+    return ours and math.log2(theirs / ours)
 
 
 def _difference(record: Difference, reference: Variant, right: str | None) -> int:

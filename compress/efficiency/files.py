@@ -19,7 +19,7 @@ from compress.utils.precision import file_name
 FileKey = tuple[str, str, str | None]
 """Variant, runtime and precision: what distinguishes a network or file from the others of its run."""
 
-FLOAT_BITS = 32
+FLOAT_BITS, INTEGER_BITS = 32, 8
 TOP1 = Metric()
 IS_REFERENCE = "it is the reference"
 SAME_AS_REFERENCE = "it is the reference's network, right on the same images"
@@ -178,6 +178,29 @@ def deciding_file(files: Sequence[FileSavings]) -> FileSavings:
 def is_quantized(variant: Variant) -> bool:
     """Whether a variant computes with fewer bits than FP32."""
     return min(variant.inference.weight_bits, variant.inference.activation_bits) < FLOAT_BITS
+
+
+def executed_bit_operations(variant: Variant, path: str | None) -> float | None:
+    """Return the bit operations per image of a file of a variant: in 8 bits what its runtime executes in integer.
+
+    Floating point counts as FP32, whatever format the machine chooses, because it does so for any file. Never fewer
+    than those of the network; None of a quantized variant's file whose execution is unknown.
+
+    Args:
+        variant: The variant.
+        path: Path of the file; None for the network in PyTorch.
+    """
+    inference = variant.inference
+    file = next((each for each in variant.artifacts if path and each.path == path), None)
+    if file is None or not is_quantized(variant):
+        return inference.bit_operations
+    share = file.integer_macs_share
+    if file.macs_by_precision is not None:
+        share = file.macs_by_precision.get("int8", 0.0)
+    if share is None:
+        return None
+    executed = inference.macs * (share * INTEGER_BITS**2 + (1 - share) * FLOAT_BITS**2)
+    return max(executed, inference.bit_operations)
 
 
 def as_record(difference: PairedDifference | None, accuracy: float | None) -> Difference:

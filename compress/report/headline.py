@@ -100,11 +100,11 @@ def _doublings(d: float) -> str:
 
 
 def _compute(saved: InferenceDoublings) -> str:
-    """How much less compute per image; where MACs are not less, in bit operations too."""
+    """How much less compute per image; where only one of MACs and bit operations is less, in both."""
     k, bits = saved.macs or 0.0, saved.bit_operations or 0.0
     fewer = f"{_doublings(bits)} {'fewer' if bits > 0 else 'more'} bit operations per image"
     if k > NONE:
-        return f"{_doublings(k)} less compute (MACs) per image"
+        return f"{_doublings(k)} less compute (MACs){f' but {fewer}' if bits < -NONE else ' per image'}"
     if abs(k) <= NONE:
         return f"the same MACs and {fewer}" if abs(bits) > NONE else "the same compute per image"
     return f"{_doublings(k)} more compute (MACs) but {fewer}"

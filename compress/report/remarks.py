@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from compress.efficiency.collapse import COLLAPSE, blame, next_steps
 from compress.efficiency.files import counts_for_reference, name_of
-from compress.efficiency.headline import is_saving
+from compress.efficiency.headline import cheapest, is_saving
 from compress.efficiency.slower import against_float
 from compress.efficiency.timing import Ratio
 from compress.report import formats as f
@@ -106,7 +106,7 @@ def _largest_step(variant: Variant, ancestor: Variant, by_id: Mapping[str, Varia
 def reservations(record: RunRecord) -> list[str]:
     """State what holds whatever the savings are."""
     lines = [*_other_references(record), *_reason(record), *shown_worse(record)]
-    lines += [*_left_out(record), *_selection(record), *_one_seed(record)]
+    lines += [*_left_out(record), *_uncounted(record), *_selection(record), *_one_seed(record)]
     lines += (f"{f.plain(v.id)}: {f.plain(remark)}" for v in record.variants for remark in v.remarks or ())
     lines += map(f.plain, record.data.remarks or ())
     if record.data.name:
@@ -131,13 +131,16 @@ def _reason(record: RunRecord) -> Iterator[str]:
 
 
 def _other_references(record: RunRecord) -> Iterator[str]:
-    """State the saving of the headline's variant against every other reference."""
+    """State the saving of the headline's variant against every other reference; without one, what else is granted."""
     first = record.headline
-    if not first.granted:
-        return
     for savings in record.efficiency:
-        if savings.reference != first.reference:
+        if savings.reference == first.reference:
+            continue
+        if first.granted:
             yield from _against(savings, first.variant)
+        elif best := cheapest(savings.variants):
+            reference, saved = f.plain(savings.reference), f"{f.signed(best.doublings.macs)} doublings in MACs"
+            yield f"Against {reference}, which is a test of its own, {f.plain(best.id)} is granted: {saved}."
 
 
 def _against(savings: Savings, id: str | None) -> Iterator[str]:
@@ -173,6 +176,14 @@ def _left_out(record: RunRecord) -> Iterator[str]:
             f"{f.plain(first.reference)} is faster in {f.names(faster)}, but its files there are less accurate than "
             "its network, or were not compared with it: latency is not compared with them."
         )
+
+
+def _uncounted(record: RunRecord) -> Iterator[str]:
+    """Name operators that are in no MACs, so that doublings of MACs leave them out."""
+    for operators in dict.fromkeys(variant.inference.uncounted_operators for variant in record.variants):
+        if operators:
+            names = f.names(v.id for v in record.variants if v.inference.uncounted_operators == operators)
+            yield f"MACs and bit operations of {names} leave out {f.names(operators)}, whose cost is not known."
 
 
 def _selection(record: RunRecord) -> Iterator[str]:

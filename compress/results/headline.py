@@ -44,7 +44,9 @@ class InferenceDoublings(Record):
     """k: doublings of inference compute at tested equal accuracy, and their months of growth."""
 
     macs: float | None = Field(description="k, doublings in MACs per image")
-    bit_operations: float | None = Field(description="Doublings in bit operations per image")
+    bit_operations: float | None = Field(
+        description="Doublings in bit operations per image: those that the file executes; null where unknown"
+    )
     months: Months = Field(description="Months of k")
     latency: float | None = Field(None, description="Doublings in measured time: best granted file against best")
     latency_ci95: Interval | None = Field(None, description="Its 95% interval")
@@ -77,7 +79,7 @@ class LifetimeDoublings(Record):
 
 
 class Headline(Record):
-    """What the run shows against the first reference that a cheaper variant is granted against."""
+    """What the run shows against the recipe's first reference."""
 
     granted: bool = Field(description="Whether a saving is granted; otherwise variant is the one that was refused")
     reference: str | None = Field(description="Reference of the savings; null where nothing was compared")

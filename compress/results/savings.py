@@ -86,7 +86,9 @@ class Doublings(Record):
     """log2 of the reference's cost divided by the variant's, per cost; side by side and never multiplied."""
 
     macs: float | None = Field(description="In multiply-accumulates")
-    bit_operations: float | None = Field(description="In bit operations")
+    bit_operations: float | None = Field(
+        description="In bit operations: of a granted variant those that its file executes, null where unknown"
+    )
     latency: float | None = Field(description="In median latency, in the setting of latency_basis")
     energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")
 
