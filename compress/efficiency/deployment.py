@@ -75,11 +75,11 @@ def on_device(
 
 def _on_host(variant: Variant, measured: HostMeasurement) -> Variant:
     memory, machine = measured.peak_memory_bytes.get(variant.id), measured.machine
-    setting = {"runtime": measured.runtime, "batch": measured.batch, "threads": machine.threads if machine else None}
+    basis = {"runtime": measured.runtime, "batch": measured.batch, "threads": machine.threads if machine else None}
     figures = {
         "latency": measured.latency.get(variant.id, ()),
         "peak_memory_bytes": memory,
-        "peak_memory_basis": PeakMemoryBasis.model_validate(setting) if memory else None,
+        "peak_memory_basis": PeakMemoryBasis.model_validate(basis) if memory else None,
         "energy_j": InferenceEnergy(value=None, method=None),
         "carbon": None,
     }

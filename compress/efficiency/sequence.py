@@ -44,10 +44,7 @@ def in_sequence(reference: Variant, variants: Sequence[Variant], own: Mapping[st
             rival = candidates.get(cost(variant))
             if rival is None or _preference(variant) >= _preference(rival):
                 candidates[cost(variant)] = variant
-    decisions = {
-        variant.id: (own[variant.id].tested and _outside(variant, reference, candidates)) or own[variant.id]
-        for variant in variants
-    }
+    decisions = {v.id: _outside(v, own[v.id], reference, candidates) or own[v.id] for v in variants}
     ordered = {variant.id: variant for variant in sorted(candidates.values(), key=cost, reverse=True)}
 
     def dearer(refused: str, name: str) -> str:
@@ -80,9 +77,11 @@ def stop_at_refusal(own: Mapping[str, Grant], dearer: Callable[[str, str], str] 
     return decisions
 
 
-def _outside(variant: Variant, reference: Variant, candidates: Mapping[tuple[float, float], Variant]) -> Grant | None:
-    """Decide on a variant that is cheaper, but not in the sequence."""
-    if not is_cheaper(variant, reference):
+def _outside(
+    variant: Variant, own: Grant, reference: Variant, candidates: Mapping[tuple[float, float], Variant]
+) -> Grant | None:
+    """Decide on a variant that is cheaper, but not in the sequence; None where its own decision stays."""
+    if not own.tested or not is_cheaper(variant, reference):
         return None
     if variant.control:
         return Grant(False, f"not tested: it is a control of {variant.control.of}", tested=False)
