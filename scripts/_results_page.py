@@ -14,6 +14,7 @@ from _results_charts import pictures
 from _results_kept import Group, Page, Point, Published, PublishedTraining, Row, Run, Section, rows
 
 from compress.efficiency import doublings
+from compress.efficiency.compute import compute_in_full
 from compress.efficiency.headline import is_saving
 from compress.report import formats as f
 from compress.report.page import markdown
@@ -144,11 +145,7 @@ def _spent(macs: float) -> str:
 
 
 def _training_macs(variant: Variant, with_pretraining: bool) -> float | None:
-    training = variant.training
-    before = (training.teacher_pretraining, training.start_pretraining) if with_pretraining else ()
-    macs = [training.macs, *(each.macs for each in before if each)]
-    known = [each for each in macs if each is not None]
-    return sum(known) if len(known) == len(macs) else None
+    return compute_in_full(variant) if with_pretraining else variant.training.macs
 
 
 def published_lines(published: Published) -> Iterator[str]:

@@ -142,10 +142,34 @@ def _saving(record: VariantSavings, entry: Savings, by_id: Variants, trend: Tren
     assert not record.granted or any(file.granted_adjusted for file in record.files)
     saved = record.doublings
     checked += same(saved.macs, math.log2(theirs.macs / ours.macs))
-    checked += same(saved.bit_operations, math.log2(theirs.bit_operations / ours.bit_operations))
+    checked += same(saved.bit_operations, _fewer_bit_operations(record, reference, variant))
     checked += _latency(record, entry, reference, variant)
     months = 12 * math.log(theirs.macs / ours.macs) / math.log(trend.growth) if record.granted else None
     return checked + same(record.months_of_growth, months)
+
+
+def _fewer_bit_operations(record: VariantSavings, reference: Variant, variant: Variant) -> float | None:
+    """Of the file that a variant is granted by, the MACs in integer have 8 bits on both sides, the others 32."""
+
+    def executed(of: Variant, path: str | None) -> float | None:
+        file = next((each for each in of.artifacts if each.path == path), None)
+        if file is None or min(of.inference.weight_bits, of.inference.activation_bits) >= 32:
+            return of.inference.bit_operations
+        shares = file.macs_by_precision or {"int8": file.integer_macs_share}
+        if None in shares.values():
+            return None
+        share = shares.get("int8") or 0.0
+        return max(of.inference.bit_operations, of.inference.macs * (1024 - 960 * share))
+
+    theirs = reference.inference.bit_operations
+    if not record.granted:
+        return math.log2(theirs / variant.inference.bit_operations)
+    evaluated = [file for file in reference.artifacts if file.top1 is not None]
+    if evaluated and min(reference.inference.weight_bits, reference.inference.activation_bits) < 32:
+        theirs = executed(reference, max(evaluated, key=lambda file: file.top1 or 0).path) or theirs
+    path = next(file.path for file in record.files if file.runtime == record.file)
+    ours = executed(variant, path)
+    return ours and math.log2(theirs / ours)
 
 
 def _difference(record: Difference, reference: Variant, right: str | None) -> int:
@@ -169,7 +193,11 @@ def _difference(record: Difference, reference: Variant, right: str | None) -> in
 
 def _latency(record: VariantSavings, entry: Savings, reference: Variant, variant: Variant) -> int:
     """Best granted file against best granted file, at the largest common batch."""
-    theirs = {file.runtime for file in entry.reference_files if file.granted_adjusted}
+    theirs = {
+        file.runtime
+        for file in entry.reference_files
+        if file.granted_adjusted or (file.difference_ci95 and file.difference_ci95[0] <= 0)
+    }
     ours = {file.runtime for file in record.files if file.granted_adjusted and record.granted}
     batches = {row.batch for row in variant.inference.latency} & {row.batch for row in reference.inference.latency}
     ratio = None
@@ -193,10 +221,12 @@ def _share(k: int, n: int, level: float, more: int) -> float:
 
 def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate: float) -> int:
     c_b, c_v = reference.inference.macs, variant.inference.macs
-    made_b, made_v = reference.training.macs, variant.training.macs
-    breaks = None if c_b <= c_v else max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate))
+    made_b, made_v = _in_full(reference), _in_full(variant)
+    known = made_b is not None and made_v is not None
+    breaks = max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate)) if known and c_b > c_v else None
     checked = same(record.break_even_queries, breaks)
     life = record.lifetime
+    assert life is None or known
     if life is None:
         return checked
     for point in life.at_queries:
@@ -206,6 +236,13 @@ def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate
         q = breaks * (1 - hit_rate)
         assert made_b + q * c_b == pytest.approx(made_v + q * c_v)
     return checked + same(life.limit, c_b / c_v)
+
+
+def _in_full(variant: Variant) -> float | None:
+    """What the variant took, with its teacher's own training and that of the weights that it starts from."""
+    before = (variant.training.teacher_pretraining, variant.training.start_pretraining)
+    parts = [variant.training.macs, before[0] and before[0].macs, before[1].macs if before[1] else 0]
+    return None if None in parts else sum(parts)
 
 
 def _headline(results: RunRecord, by_id: Variants) -> int:
@@ -221,7 +258,7 @@ def _headline(results: RunRecord, by_id: Variants) -> int:
     assert record.granted and file.granted and file.difference_ci95 and first.tolerance == entry.tolerance
     assert file.difference_ci95[1] <= entry.tolerance
     checked = same(first.loss, file.accuracy_difference) + same(first.inference.macs, record.doublings.macs)
-    theirs, ours = by_id[entry.reference].training.macs, by_id[record.id].training.macs
+    theirs, ours = _in_full(by_id[entry.reference]), _in_full(by_id[record.id])
     if first.training and first.training.ci95 is None and first.training.bound is None:
         checked += same(first.training.doublings, math.log2(theirs / ours))
     if first.life:
@@ -247,7 +284,11 @@ def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
     made_from = parent and parent.training.parts and shown.training.parts[: len(parent.training.parts)]
     floor = parent.training.macs + added if parent and made_from == parent.training.parts else 0
     curves: list[Points] = [[(p.macs, p.top1) for p in one.training.curve] for one in lengths]
-    own = [(p.macs + added, p.top1) for p in shown.training.curve]
+    own = [(p.macs, p.top1) for p in shown.training.curve]
+    if shown is not variant:  # its parent's curve, lowered to its own accuracy on validation
+        assert variant.validation
+        kept = max(top1 for _, top1 in own) if shown.training.selected_on == "validation" else own[-1][1]
+        own = [(macs + added, top1 - (kept - variant.validation.top1)) for macs, top1 in own]
     if not pair.chosen:
         longest = max(curves, key=lambda curve: curve[-1][0])
         same(pair.target_top1, {"variant": own, "baseline": longest}[pair.target_of][-1][1])
@@ -273,7 +314,7 @@ def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
     ):
         if ratio and macs is not None:
             checked += same(ratio.doublings, _doublings(_plus(base, before), _plus(spent, macs)))
-    months = None if d is None or any(never) else 12 * d
+    months = None if d is None or any(never) or whole != 0 or starts[0] != 0 else 12 * d
     gap = math.log2(trend.growth) - math.log2(trend.hardware)
     checked += same(pair.months_of_growth, months and months / math.log2(trend.growth))
     return checked + same(pair.months_of_gap, months and months / gap)

@@ -53,26 +53,30 @@ def latency_basis(
     variant: Sequence[LatencyRow],
     reference_files: Collection[str],
     variant_files: Collection[str],
+    slow: Collection[tuple[str, int]] = (),
 ) -> LatencyBasis | None:
-    """Compare the fastest granted file of the reference with the fastest granted file of the variant.
+    """Compare the fastest file of the reference that counts with the fastest granted file of the variant.
 
-    Both at the largest batch that both were timed at, with the same number of threads; each network takes images at its
-    own resolution.
+    Both at the largest batch that both were timed at, whichever files are fast there, with the same number of threads;
+    each network takes images at its own resolution.
 
     Args:
         reference: Latency of the reference.
         variant: Latency of the variant.
-        reference_files: Names of the reference's files that are granted.
+        reference_files: Names of the reference's files that count.
         variant_files: Names of the variant's files that are granted.
+        slow: Runtimes and batches in which the variant's files are not to be deployed.
 
     Returns:
         The two rows, with medians per batch; None where there is no such pair.
     """
     pair = _best_pair(
-        _of(reference, reference_files),
-        _of(variant, variant_files),
+        reference,
+        variant,
         lambda row: (row.batch, row.threads),
         lambda row: row.p50_ms,
+        lambda row: name_of(row) in reference_files,
+        lambda row: name_of(row) in variant_files and (row.runtime, row.batch) not in slow,
     )
     if pair is None:
         return None
@@ -104,10 +108,12 @@ def energy_basis(
     Measured and estimated energy are never compared.
     """
     pair = _best_pair(
-        _of(reference, reference_files),
-        _of(variant, variant_files),
+        reference,
+        variant,
         lambda row: (row.method, row.batch, row.threads),
         lambda row: row.value,
+        lambda row: name_of(row) in reference_files,
+        lambda row: name_of(row) in variant_files,
     )
     if pair is None:
         return None
@@ -125,13 +131,19 @@ def energy_basis(
     )
 
 
-def _of(rows: Sequence[Row], files: Collection[str]) -> list[Row]:
-    return [row for row in rows if name_of(row) in files]
-
-
 def _best_pair(
-    reference: Sequence[Row], variant: Sequence[Row], setting: Callable[[Row], object], cost: Callable[[Row], float]
+    reference: Sequence[Row],
+    variant: Sequence[Row],
+    setting: Callable[[Row], object],
+    cost: Callable[[Row], float],
+    counts: Callable[[Row], bool],
+    may_win: Callable[[Row], bool],
 ) -> tuple[Row, Row] | None:
-    """Return the cheapest rows of both in one setting, at the largest batch that both have."""
+    """Return the cheapest rows of both in one setting, at the largest batch that both have in any file.
+
+    The batch is chosen before the files, which would otherwise choose the batch that suits them.
+    """
     pairs = [(base, own) for base in reference for own in variant if setting(base) == setting(own)]
-    return min(pairs, key=lambda pair: (-pair[1].batch, cost(pair[0]), cost(pair[1])), default=None)
+    batch = max((own.batch for _, own in pairs), default=None)
+    best = [(base, own) for base, own in pairs if own.batch == batch and counts(base) and may_win(own)]
+    return min(best, key=lambda pair: (cost(pair[0]), cost(pair[1])), default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from compress.efficiency.energy import inference_energy
 from compress.results.deployment import DeviceProfile, MillionImages
@@ -74,27 +74,47 @@ def on_device(
 
 
 def _on_host(variant: Variant, measured: HostMeasurement) -> Variant:
-    memory = measured.peak_memory_bytes.get(variant.id)
+    memory, machine = measured.peak_memory_bytes.get(variant.id), measured.machine
+    basis = {"runtime": measured.runtime, "batch": measured.batch, "threads": machine.threads if machine else None}
     figures = {
         "latency": measured.latency.get(variant.id, ()),
         "peak_memory_bytes": memory,
-        "peak_memory_basis": PeakMemoryBasis(runtime=measured.runtime, batch=measured.batch) if memory else None,
+        "peak_memory_basis": PeakMemoryBasis.model_validate(basis) if memory else None,
         "energy_j": InferenceEnergy(value=None, method=None),
         "carbon": None,
     }
     return variant.model_copy(update={"inference": variant.inference.model_copy(update=figures)})
 
 
+class Setting(Protocol):
+    """Setting in which something was measured."""
+
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def threads(self) -> int | None: ...
+
+
+def matches(measured: Setting, profile: DeviceProfile, *, larger: bool = False) -> bool:
+    """Return whether something was measured in a profile's runtime, batch and, where it states them, threads.
+
+    Args:
+        measured: Setting of the measurement.
+        profile: The device.
+        larger: Whether a larger batch than the device's counts too.
+    """
+    batch = measured.batch == profile.batch or (larger and measured.batch > profile.batch)
+    return measured.runtime == profile.runtime and batch and profile.threads in (None, measured.threads)
+
+
 def matching(rows: Sequence[Row], profile: DeviceProfile) -> list[Row]:
-    """Return the rows of the profile's runtime, batch and, where it states them, threads.
+    """Return the rows that match the profile.
 
     Those of files in half precision count where the variant has no other file for the runtime.
     """
-    found = [
-        row
-        for row in rows
-        if (row.runtime, row.batch) == (profile.runtime, profile.batch) and profile.threads in (None, row.threads)
-    ]
+    found = [row for row in rows if matches(row, profile)]
     return [row for row in found if row.precision not in HALF] or found
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from compress.efficiency.deployment import energy_on, matching, on_device, setting
+from compress.efficiency.deployment import energy_on, matches, matching, on_device, setting
 from compress.efficiency.files import HasFile, is_quantized, name_of
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float
+from compress.registry import PYTORCH
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.hosts import HostMeasurement
 from compress.results.savings import FileSavings, Savings
@@ -38,20 +39,21 @@ def deployment_fits(
 
     Args:
         variants: All variants of the run.
-        savings: Savings by reference; equal accuracy is that of the first in which a variant is granted.
+        savings: Savings by reference; equal accuracy is that against the first, as in the headline.
         profiles: Devices of the recipe.
         processor: Name of the processor that variants were measured on.
         hosts: Measurements on other machines, which count where this one is not the device.
 
     Returns:
-        One fit per device. `meets` is False where a budget is not met, None where one is not measured and none is
-        missed, else True. A variant is as accurate as the reference on a device if it is granted, and so is its file
-        for the device's runtime; a file that was not run here counts by its variant. `best` is the cheapest variant (by
-        MACs, then bit operations) that is as accurate and meets all budgets, or None; `open` are those that are as
-        accurate and not ruled out by what was measured, the cheapest first. Both leave out variants that are slower
-        there than their FP32 variant, if that one is as accurate and meets all budgets too.
+        One fit per device. `meets` is False where a budget is not met, True where all are and there is a file
+        for the device's runtime, else None: not measured, or nothing to measure. A variant is as accurate as
+        the reference on a device if it is granted, and so is its file for the device's runtime; a file that was
+        not run here counts by its variant. `best` is the cheapest variant (by MACs, then bit operations) that
+        is as accurate and meets all budgets, or None; `open` are those that are as accurate and not ruled out
+        by what was measured, the cheapest first. Both leave out variants that are slower there than their FP32
+        variant, if that one is as accurate and meets all budgets too.
     """
-    entry = next((entry for entry in savings if any(v.granted for v in entry.variants)), savings[0])
+    entry = savings[0]
     order = {variant.id: cost(variant) for variant in variants}
     found = []
     for profile in profiles:
@@ -91,7 +93,7 @@ def _as_accurate(variants: Sequence[Variant], entry: Savings, runtime: str | Non
 
 def _dominated(variants: Sequence[Variant], profile: DeviceProfile, fits: Sequence[VariantFit]) -> Collection[str]:
     """Return the variants that are slower than their FP32 variant, where that one can be deployed in their place."""
-    able = {fit.id for fit in fits if fit.as_accurate and fit.meets}
+    able = {fit.id for fit in fits if fit.as_accurate and (fit.meets or not fit.budgets)}
     setting = (profile.runtime, profile.batch)
     return {
         name
@@ -114,8 +116,14 @@ def _fit(variant: Variant, profile: DeviceProfile, known: bool, as_accurate: boo
             value, basis = figure(variant, profile, known)
             checks.append(BudgetCheck(what=what, limit=limit, value=value, verdict=_verdict(value, limit), basis=basis))
     verdicts = {check.verdict for check in checks}
-    meets = False if "not met" in verdicts else None if "not measured" in verdicts else True
+    is_known = verdicts == {"met"} and _has_file(variant, profile)
+    meets = False if "not met" in verdicts else True if is_known else None
     return VariantFit(id=variant.id, as_accurate=as_accurate, budgets=tuple(checks), meets=meets)
+
+
+def _has_file(variant: Variant, profile: DeviceProfile) -> bool:
+    """Whether there is something to run on the device; its runtime may be PyTorch, which takes the network itself."""
+    return profile.runtime == PYTORCH or _deployed(variant.artifacts, profile.runtime) is not None
 
 
 def _verdict(value: float | None, limit: float) -> Verdict:
@@ -146,12 +154,13 @@ def _memory(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     peak, basis = variant.inference.peak_memory_bytes, variant.inference.peak_memory_basis
     if peak is None or basis is None or basis.runtime != profile.runtime:
         return None, f"memory was not measured in {profile.runtime}"
-    if basis.batch == profile.batch:
+    if matches(basis, profile):
         return peak / MEGA, f"batch {basis.batch}"
     limit = profile.budgets.memory_mb
-    if basis.batch > profile.batch and limit is not None and peak / MEGA <= limit:
+    if matches(basis, profile, larger=True) and limit is not None and peak / MEGA <= limit:
         return peak / MEGA, f"batch {basis.batch}: at most"
-    return None, f"memory was measured at batch {basis.batch}"
+    threads = f", {basis.threads or 'unknown'} threads" if profile.threads else ""
+    return None, f"memory was measured at batch {basis.batch}{threads}"
 
 
 def _size(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:

@@ -19,9 +19,10 @@ from compress.utils.precision import file_name
 FileKey = tuple[str, str, str | None]
 """Variant, runtime and precision: what distinguishes a network or file from the others of its run."""
 
-FLOAT_BITS = 32
+FLOAT_BITS, INTEGER_BITS = 32, 8
 TOP1 = Metric()
 IS_REFERENCE = "it is the reference"
+SAME_AS_REFERENCE = "it is the reference's network, right on the same images"
 NOT_RUN = "it was not run here"
 NOT_COMPARED = "its predictions were not compared with the reference's on the same images"
 
@@ -54,10 +55,17 @@ def compare_files(
     distinct = len({right for file in files if (right := metric.right(file.right, file.quality))})
     found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n, metric) for file in files]
     if is_same_model(reference, variant):
-        itself = {"granted": True, "granted_adjusted": True, "reason": IS_REFERENCE}
-        same = [(file.path, file.right) == (base.path, base.right) for file in files]
-        found = [file.model_copy(update=itself) if own else file for own, file in zip(same, found, strict=True)]
+        found = [_of_same_model(base, file, each, metric) for file, each in zip(files, found, strict=True)]
     return tuple(found)
+
+
+def _of_same_model(base: File, file: File, found: FileSavings, metric: Metric) -> FileSavings:
+    """Grant a file of the reference that is it, or predicts like it: few images are no reason for doubt."""
+    before, after = (metric.right(each.right, each.quality) for each in (base, file))
+    if before != after or (after is None and file.path != base.path):
+        return found
+    reason = IS_REFERENCE if file.path == base.path else SAME_AS_REFERENCE
+    return found.model_copy(update={"granted": True, "granted_adjusted": True, "reason": reason})
 
 
 def is_same_model(first: Variant, second: Variant) -> bool:
@@ -151,6 +159,15 @@ def name_of(record: HasFile) -> str:
     return file_name(record.runtime, record.precision)
 
 
+def counts_for_reference(file: FileSavings) -> bool:
+    """Return whether a file of the reference counts as what a variant has to beat: unless it is shown to be worse.
+
+    To be granted it would have to be shown to be as accurate; where few images cannot show it, leaving out the
+    reference's fastest file would be in favour of every variant.
+    """
+    return file.granted_adjusted or (file.difference_ci95 is not None and file.difference_ci95[0] <= 0)
+
+
 def deciding_file(files: Sequence[FileSavings]) -> FileSavings:
     """Return the file that a variant is granted by; without one, the one that comes closest to it."""
     compared = [file for file in files if file.difference_ci95]
@@ -161,6 +178,29 @@ def deciding_file(files: Sequence[FileSavings]) -> FileSavings:
 def is_quantized(variant: Variant) -> bool:
     """Whether a variant computes with fewer bits than FP32."""
     return min(variant.inference.weight_bits, variant.inference.activation_bits) < FLOAT_BITS
+
+
+def executed_bit_operations(variant: Variant, path: str | None) -> float | None:
+    """Return the bit operations per image of a file of a variant: in 8 bits what its runtime executes in integer.
+
+    Floating point counts as FP32, whatever format the machine chooses, because it does so for any file. Never fewer
+    than those of the network; None of a quantized variant's file whose execution is unknown.
+
+    Args:
+        variant: The variant.
+        path: Path of the file; None for the network in PyTorch.
+    """
+    inference = variant.inference
+    file = next((each for each in variant.artifacts if path and each.path == path), None)
+    if file is None or not is_quantized(variant):
+        return inference.bit_operations
+    share = file.integer_macs_share
+    if file.macs_by_precision is not None:
+        share = file.macs_by_precision.get("int8", 0.0)
+    if share is None:
+        return None
+    executed = inference.macs * (share * INTEGER_BITS**2 + (1 - share) * FLOAT_BITS**2)
+    return max(executed, inference.bit_operations)
 
 
 def as_record(difference: PairedDifference | None, accuracy: float | None) -> Difference:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 
+from compress.efficiency.compute import compute_in_full
 from compress.efficiency.files import name_of
 from compress.efficiency.months import in_months, known_doublings, shown
-from compress.efficiency.slower import against_float, always_slower
+from compress.efficiency.slower import against_float, ever_slower
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
 from compress.results.variant import Variant
 from compress.utils.precision import file_name
 
-EXISTING = ("teacher", "model")
-TRAINED = ("train", "match", "distill", "shrink")
-"""Kinds of stage that bring a network: one that existed before the run, or a new one, whatever it learns from."""
 QUERIES = 10**9
 """Queries of the lifetime where the recipe names no deployment."""
 
@@ -28,7 +26,9 @@ def headline(
     date: float,
     deployment: DeviceProfile | None = None,
 ) -> Headline:
-    """Find the first reference that a cheaper variant is granted against, and what that variant saves.
+    """Find the cheapest variant that is granted against the recipe's first reference, and what it saves.
+
+    Of several references, the first that happens to grant something would be wrong more often than a single test.
 
     Args:
         variants: All variants of the run.
@@ -38,19 +38,23 @@ def headline(
         deployment: Names the queries over the lifetime.
     """
     by_id = {variant.id: variant for variant in variants}
-    compared = [savings for savings in efficiency if savings.variants]
-    if not compared:
+    first = next((savings for savings in efficiency if savings.variants), None)
+    if first is None:
         return Headline(granted=False, reference=None, variant=None, tolerance=None)
-    for savings in compared:
-        if best := _cheapest(savings.variants):
-            return _granted(savings, best, by_id, training, date, deployment)
-    return _refused(compared[0], date)
+    if best := cheapest(first.variants):
+        return _granted(first, best, by_id, training, date, deployment)
+    return _refused(first, date)
 
 
 def _refused(savings: Savings, date: float) -> Headline:
     """Name the variant whose test ended the sequence; None where no cheaper variant was tested."""
     refused = next((v for v in savings.variants if v.tested and not v.granted and max(_saved(v)) > 0), None)
-    untested = next((v.reason for v in savings.variants if not v.tested and max(_saved(v)) > 0), None)
+    reasons = [v.reason for v in savings.variants if not v.tested and max(_saved(v)) > 0]
+    reasons += [
+        f"{v.id} takes no fewer MACs, and how much of it runs in integer is not known"
+        for v in savings.variants
+        if v.granted and v.doublings.bit_operations is None and not v.doublings.macs
+    ]
     if refused is None:
         return Headline(
             granted=False,
@@ -58,7 +62,7 @@ def _refused(savings: Savings, date: float) -> Headline:
             variant=None,
             tolerance=savings.tolerance,
             metric=savings.metric,
-            reason=untested,
+            reason=next(iter(reasons), None),
         )
     return Headline(
         granted=False,
@@ -79,7 +83,7 @@ def is_saving(variant: VariantSavings) -> bool:
     return variant.granted and max(_saved(variant)) > 0
 
 
-def _cheapest(variants: Iterable[VariantSavings]) -> VariantSavings | None:
+def cheapest(variants: Iterable[VariantSavings]) -> VariantSavings | None:
     """The granted variant that saves the most bit operations, then MACs."""
     return max((v for v in variants if is_saving(v)), key=_saved, default=None)
 
@@ -98,7 +102,8 @@ def _granted(
 ) -> Headline:
     chosen, trend = file_name(best.file, best.file_precision), savings.trend
     file = next(file for file in best.files if name_of(file) == chosen)
-    unsuited = always_slower(against_float(tuple(by_id.values())).get(best.id, ()))
+    slow = ever_slower(against_float(tuple(by_id.values())).get(best.id, ()))
+    is_suited = best.latency_basis is not None or file.runtime not in slow
     assert file.paired
     return Headline(
         granted=True,
@@ -109,7 +114,7 @@ def _granted(
         images=file.paired.images,
         loss=file.accuracy_difference,
         loss_ci95=file.difference_ci95,
-        file=None if file.runtime in unsuited else _file(file, best, by_id[best.id]),
+        file=_file(file, best, by_id[best.id]) if is_suited else None,
         inference=_inference(best, trend, date),
         training=_training(savings.reference, best.id, by_id, training, trend, date),
         life=_life(best, trend, date, deployment),
@@ -159,35 +164,28 @@ def _training(
     trend: Trend,
     date: float,
 ) -> TrainingDoublings | None:
-    """t at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
+    """t in full at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
 
-    Without such a baseline, against what was spent on the reference, which is as accurate. None where the network of
-    one of the two existed before the run: its ledger lacks what the network was trained with.
+    Without such a baseline, against what was spent on the reference, which is as accurate. None where training before
+    the run is not known.
     """
     own = next((pair for pair in pairs if pair.variant == variant and pair.primary), None)
-    if own:
+    if own and (full := own.with_teacher_pretraining).macs is not None:
         t, bound = known_doublings(own)
         return TrainingDoublings(
             against=own.baseline,
             doublings=t,
             bound=bound,
-            ci95=own.doublings_ci95,
-            bracket=own.bracket,
+            ci95=full.doublings_ci95,
+            bracket=full.bracket,
             curves="top1",
             months=in_months(shown(t, bound), trend, date, training=True),
         )
-    spent = [by_id[name].training.macs for name in (reference, variant)]
-    if not all(spent) or any(_existed(by_id[name], by_id) for name in (reference, variant)):
+    before, after = (compute_in_full(by_id[name]) for name in (reference, variant))
+    if not before or not after:
         return None
-    t = log2(spent[0] / spent[1])
+    t = log2(before / after)
     return TrainingDoublings(against=reference, doublings=t, months=in_months(t, trend, date, training=True))
-
-
-def _existed(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
-    """Whether a variant was made from a network that existed before the run."""
-    while variant.kind not in TRAINED and (parent := by_id.get(variant.parent or "")):
-        variant = parent
-    return variant.kind in EXISTING
 
 
 def _life(

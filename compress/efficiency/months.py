@@ -93,13 +93,15 @@ def savings_in_months(
 
 
 def known_doublings(pair: TrainingEfficiency) -> tuple[float | None, Bound | None]:
-    """Return the doublings of training compute, or the bound that the measured points leave, if they leave one.
+    """Return the doublings of training compute in full, or the bound that the measured points leave, if they leave one.
 
-    A bracket on one side of 0 is a bound too: a certain loss or gain of unknown size.
+    A bracket on one side of 0 is a bound too: a certain loss or gain of unknown size. Nothing is known where training
+    before the run is not.
     """
-    if pair.doublings is not None or pair.bracket is None:
-        return pair.doublings, pair.bound
-    low, high = pair.bracket
+    full = pair.with_teacher_pretraining
+    if full.doublings is not None or full.bracket is None:
+        return full.doublings, None if full.doublings is None else pair.bound
+    low, high = full.bracket
     if low is not None and low > 0:
         return low, "at least"
     return (high, "at most") if high is not None and high < 0 else (None, None)

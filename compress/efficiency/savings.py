@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
-from compress.efficiency.doublings import ratio
-from compress.efficiency.files import TOP1, compare_files, deciding_file, name_of
+from compress.efficiency.compute import compute_in_full
+from compress.efficiency.doublings import doublings, ratio
+from compress.efficiency.files import (
+    TOP1,
+    base_file,
+    compare_files,
+    counts_for_reference,
+    deciding_file,
+    executed_bit_operations,
+    name_of,
+)
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
     break_even,
@@ -21,7 +30,7 @@ from compress.efficiency.metric import Metric
 from compress.efficiency.months import in_months
 from compress.efficiency.per_class import BALANCED_METHOD
 from compress.efficiency.sequence import cost, in_sequence
-from compress.efficiency.slower import AgainstFloat, against_float, always_slower, slow_settings
+from compress.efficiency.slower import AgainstFloat, against_float, ever_slower, slow_settings
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
     Difference,
@@ -53,7 +62,8 @@ def savings(
     """Compute what every other variant saves against one reference.
 
     Doublings of MACs and bit operations are arithmetic on the costs and are given for every variant, *granted or not*;
-    whoever calls them a saving must read `granted` first. What would mislead without equal accuracy (doublings of
+    whoever calls them a saving must read `granted` first. Bit operations of one that is granted are those of the file
+    that it is granted by. What would mislead without equal accuracy (doublings of
     latency and energy, `months_of_growth`, `lifetime`) is None where it is not granted.
 
     Args:
@@ -104,7 +114,11 @@ def _grants(
     """Decide on every variant: by its files, by the sequence of tests, and by the reference's own worth."""
     if refused := refuse_at_chance(reference, chance, metric):
         return {variant.id: refused for variant in others}
-    own = {variant.id: decide_by_file(deciding_file(files[variant.id])) for variant in others}
+    by_id = {variant.id: variant for variant in (reference, *others)}
+    own = {
+        variant.id: refuse_selected_on_test(variant, by_id) or decide_by_file(deciding_file(files[variant.id]))
+        for variant in others
+    }
     decisions = in_sequence(reference, others, own)
     granted = [variant for variant in others if decisions[variant.id].granted]
     cheapest = min([reference, *granted], key=cost)
@@ -118,6 +132,17 @@ def refuse_at_chance(reference: Variant, chance: float | None, metric: Metric) -
         return None
     reason = f"{reference.id} itself is not shown to be better than chance, {100 * chance:.1f}%"
     return Grant(False, reason, tested=False)
+
+
+def refuse_selected_on_test(variant: Variant, by_id: Mapping[str, Variant]) -> Grant | None:
+    """Return the refusal of a variant that was selected on the test images, or made from one that was; else None."""
+    rest, origin = dict(by_id), variant
+    while origin.training.selected_on != "test":
+        rest.pop(origin.id, None)
+        if (parent := rest.get(origin.parent or "")) is None:
+            return None
+        origin = parent
+    return Grant(False, f"not tested: the checkpoint of {origin.id} was selected on the test images", tested=False)
 
 
 def decide_by_file(file: FileSavings) -> Grant:
@@ -148,16 +173,17 @@ def _variant_savings(
     deployment: DeviceProfile | None,
 ) -> VariantSavings:
     base, own = reference.inference, variant.inference
-    theirs, ours = _granted(reference_files), _granted(files) if decision.granted else ()
-    slow = slow_settings(timed)
-    candidates = [row for row in own.latency if (row.runtime, row.batch) not in slow]
-    latency = latency_basis(base.latency, candidates, theirs, ours)
+    theirs = tuple(name_of(file) for file in reference_files if counts_for_reference(file))
+    ours = tuple(name_of(file) for file in files if file.granted_adjusted) if decision.granted else ()
+    latency = latency_basis(base.latency, own.latency, theirs, ours, slow_settings(timed))
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
-    saved = inference_doublings(base, own, latency, energy)
     fastest = next((each for each in files if latency and name_of(each) == name_of(latency)), None)
-    unsuited = always_slower(timed)
-    others = [each for each in files if each.granted_adjusted and name_of(each) not in unsuited]
+    unsuited = ever_slower(timed)
+    others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
     file = fastest or next(iter(others), None) or deciding_file(files)
+    saved = inference_doublings(base, own, latency, energy)
+    if decision.granted:  # to this file, which may run little of it in integer
+        saved = saved.model_copy(update={"bit_operations": _bit_operations(reference, variant, file)})
     return VariantSavings(
         id=variant.id,
         file=file.runtime,
@@ -170,26 +196,34 @@ def _variant_savings(
         doublings=saved,
         latency_basis=latency,
         energy_basis=energy,
-        lifetime=_lifetime(reference, variant, deployment) if decision.granted and base.macs and own.macs else None,
+        lifetime=_lifetime(reference, variant, deployment) if decision.granted else None,
         break_even_queries=break_even(
-            reference.training.macs, variant.training.macs, base.macs or None, own.macs or None, _hit_rate(deployment)
+            compute_in_full(reference),
+            compute_in_full(variant),
+            base.macs or None,
+            own.macs or None,
+            _hit_rate(deployment),
         ),
         months_of_growth=in_months(saved.macs, trend, date).months_of_growth if decision.granted else None,
     )
 
 
-def _granted(files: Files) -> tuple[str, ...]:
-    return tuple(name_of(file) for file in files if file.granted_adjusted)
+def _bit_operations(reference: Variant, variant: Variant, file: FileSavings) -> float | None:
+    """Return the doublings of bit operations of a file; what is unknown of the reference's counts as that network's."""
+    theirs = executed_bit_operations(reference, base_file(reference).path) or reference.inference.bit_operations
+    return doublings(ratio(theirs, executed_bit_operations(variant, file.path)))
 
 
 def _hit_rate(deployment: DeviceProfile | None) -> float:
     return deployment.hit_rate if deployment else 0.0
 
 
-def _lifetime(reference: Variant, variant: Variant, deployment: DeviceProfile | None) -> Lifetime:
-    """R(Q) in MACs at several Q, with its limit."""
-    made, spent = reference.training.macs, variant.training.macs
+def _lifetime(reference: Variant, variant: Variant, deployment: DeviceProfile | None) -> Lifetime | None:
+    """R(Q) in MACs at several Q, with its limit; None where a cost is unknown."""
+    made, spent = compute_in_full(reference), compute_in_full(variant)
     c_b, c_v, hit_rate = reference.inference.macs, variant.inference.macs, _hit_rate(deployment)
+    if made is None or spent is None or not c_b or not c_v:
+        return None
     own = [deployment.queries] if deployment and deployment.queries else []
     return Lifetime(
         unit="macs",

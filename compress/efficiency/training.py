@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 import numpy as np
 
+from compress.efficiency.compute import macs_before_run
 from compress.efficiency.curves import Curve, Floats, Reached, earliest, measured_curves, reach
 from compress.efficiency.months import in_months
 from compress.results.base import MacsBracket, OpenInterval
@@ -127,7 +128,11 @@ def training_efficiency(
 
 
 def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[str, Curve]) -> Curve | None:
-    """Return the curve of a variant; of one quantized without training, that of its parent, and what it took on top."""
+    """Return the curve of a variant; None without one.
+
+    Of one quantized without training it is that of its parent, with what it took on top, lowered to its own accuracy on
+    validation: only there is known what quantization loses, at the end of training.
+    """
     ancestor: Variant | None = variant
     while ancestor and not ancestor.training.curve:
         ancestor = _continued(ancestor, by_id) if ancestor.kind == QUANTIZED else None
@@ -135,7 +140,12 @@ def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[s
         return None
     parent = _continued(ancestor, by_id)
     found = replace(curves[ancestor.id], floor=float(parent.training.macs) if parent else 0.0)
-    return found.shifted(variant.training.macs - ancestor.training.macs)
+    if ancestor is variant:
+        return found
+    if variant.validation is None:
+        return None
+    lost = found.kept[0] - variant.validation.top1
+    return replace(found, top1=found.top1 - lost).shifted(variant.training.macs - ancestor.training.macs)
 
 
 def _continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
@@ -164,12 +174,14 @@ class _Pair:
     def _row(self, origin: TargetOf, target: Floats, trend: Trend, date: float) -> TrainingEfficiency:
         (base, length), own = earliest(self.lengths, target), reach(self.own, target, stays=not self.own.selects)
         found, teacher = compare_curves(base, own), self.variant.training.teacher_pretraining
-        months = in_months(None if found.censored else found.doublings, trend, date, training=True)
+        full = self._in_full(base, own)
+        is_full = full.doublings is not None and full.doublings == found.doublings and not found.censored
+        months = in_months(found.doublings if is_full else None, trend, date, training=True)
         tuned = teacher.fine_tuning if teacher else None
         return TrainingEfficiency(
             baseline=self.baseline.id,
             variant=self.variant.id,
-            target_top1=float(target[0]),
+            target_top1=float(np.clip(target[0], 0, 1)),
             target_of=origin,
             chosen=origin == "recipe",
             baseline_curve=self.lengths[length].id,
@@ -184,25 +196,17 @@ class _Pair:
             doublings_ci95=found.ci95,
             bracket=found.bracket,
             with_teacher_fine_tuning=None if tuned is None else _with_teacher(base, own, tuned),
-            with_teacher_pretraining=self._in_full(base, own),
+            with_teacher_pretraining=full,
             months_of_growth=months.months_of_growth,
             months_of_gap=months.months_of_gap,
         )
 
     def _in_full(self, base: Reached, own: Reached) -> PretrainingRatio:
         """Add the teacher's own training, and that of the weights that either of the two starts from."""
-        teacher = self.variant.training.teacher_pretraining
-        before = [start_macs(self.baseline), start_macs(self.variant), teacher.macs if teacher else None]
-        if None in before:
+        baseline, variant = macs_before_run(self.baseline), macs_before_run(self.variant)
+        if baseline is None or variant is None:
             return PretrainingRatio(macs=None, ratio=None, doublings=None)
-        baseline, *variant = [macs or 0.0 for macs in before]
-        return _with_teacher(base, own, sum(variant), baseline)
-
-
-def start_macs(variant: Variant) -> float | None:
-    """Return the MACs that the weights took which a variant starts from; 0 for random ones, None if unknown."""
-    start = variant.training.start_pretraining
-    return start.macs if start else 0.0
+        return _with_teacher(base, own, variant, baseline)
 
 
 def _pair(baseline: Variant, lengths: Sequence[Curve], variant: Variant, own: Curve) -> _Pair:
@@ -215,7 +219,9 @@ def _pair(baseline: Variant, lengths: Sequence[Curve], variant: Variant, own: Cu
 def _with_teacher(base: Reached, own: Reached, macs: float, baseline_macs: float = 0.0) -> PretrainingRatio:
     """Add training that was done before the run to the compute of the variant, and of the baseline."""
     found = compare_curves(base, own, macs, baseline_macs)
-    return PretrainingRatio(macs=macs, ratio=found.ratio, doublings=found.doublings)
+    return PretrainingRatio(
+        macs=macs, ratio=found.ratio, doublings=found.doublings, doublings_ci95=found.ci95, bracket=found.bracket
+    )
 
 
 def _whole(macs: float) -> int | None:
@@ -230,13 +236,16 @@ def _between(reached: Reached) -> MacsBracket:
 def _with_primary(rows: Sequence[TrainingEfficiency]) -> list[TrainingEfficiency]:
     """Mark the row that the variant is judged by: at its own accuracy, against the baseline that needs the least.
 
-    Where no baseline reaches that accuracy, the highest bound says the most.
+    Training before the run counts where it is known. Where no baseline reaches that accuracy, the highest bound says
+    the most.
     """
 
-    def strictness(row: TrainingEfficiency) -> tuple[bool, float]:
-        value = row.doublings if row.doublings is not None else (row.bracket or (None,))[0]
+    def strictness(row: TrainingEfficiency) -> tuple[bool, bool, float]:
+        full = row.with_teacher_pretraining
+        known = full if full.macs is not None else row
+        value = known.doublings if known.doublings is not None else (known.bracket or (None,))[0]
         value = -math.inf if value is None else value
-        return row.censored is not None, -value if row.censored else value
+        return full.macs is None, row.censored is not None, -value if row.censored else value
 
     own = min((row for row in rows if row.target_of == "variant"), key=strictness, default=None)
     return [row.model_copy(update={"primary": True}) if row is own else row for row in rows]

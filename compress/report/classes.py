@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from compress.efficiency.per_class import LEVEL
 from compress.report import formats as f
 from compress.report.savings import first_reference
 from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, chart_svg, legend, plain_axes
 from compress.report.tables import Column, Table, make_table
 from compress.results import ClassChange, ClassChanges, Move, RunRecord
-from compress.results.base import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ CLASSES: tuple[Column[ClassChange], ...] = (
     Column("lost", lambda c: str(c.only_reference)),
     Column("gained", lambda c: str(c.only_variant)),
     Column("change (95% interval)", lambda c: f.points(c.difference, c.difference_ci95)),
-    Column("verdict", lambda c: verdict(c.difference_ci95), False),
+    Column("verdict", lambda c: verdict(c), False),
 )
 
 MOVES: tuple[Column[Move], ...] = (
@@ -45,10 +45,11 @@ class ChangesSection:
     moves: Table
 
 
-def verdict(loss_ci95: Interval) -> str:
-    """State whether the interval of a loss of accuracy excludes 0."""
-    low, high = loss_ci95
-    return "less accurate" if low > 0 else "more accurate" if high < 0 else "no claim"
+def verdict(change: ClassChange) -> str:
+    """State whether a class is shown to have changed, with all classes of the variant counted as tests."""
+    if change.p_adjusted is None or change.p_adjusted > LEVEL:
+        return "no claim"
+    return "less accurate" if change.difference > 0 else "more accurate"
 
 
 def changes_sections(record: RunRecord, reference: str | None, variant: str | None) -> tuple[ChangesSection, ...]:
@@ -67,8 +68,8 @@ def classes_table(changes: ClassChanges) -> Table:
     """Lay out every class with a change."""
     reference, variant = f.plain(changes.reference), f.plain(changes.variant)
     note = (
-        "Points of accuracy within each class. One in twenty intervals misses by chance, so with many classes a single "
-        "one that stands out is a hint, not a finding. Classes without a change are left out."
+        "Points of accuracy within each class. One in twenty intervals misses by chance; the verdict is McNemar's "
+        "exact test after Holm's correction for all classes. Classes without a change are left out."
     )
     if changes.classes_left_out:
         note += f" So are {changes.classes_left_out} classes with smaller changes."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from compress.efficiency.compute import macs_before_run, start_macs, teacher_macs
 from compress.efficiency.files import base_file, name_of
 from compress.efficiency.metric import METRIC_WORDS
 from compress.report import formats as f
@@ -42,7 +43,8 @@ def sentence(record: RunRecord) -> str:
     parts = [
         f"{variant}{file} is at most {tolerance} {accurate} than {reference} ({_measured(first)}) and takes "
         f"{_compute(first.inference)}{_time(first)}{_months(first.inference, trend)}.",
-        _training(first.training, variant, reference) + _curves(first),
+        _training(first.training, variant, reference, _rests_on_earlier(record)) + _curves(first),
+        _unstated(record),
         _life(first.life, reference),
     ]
     return " ".join(part for part in parts if part)
@@ -98,11 +100,11 @@ def _doublings(d: float) -> str:
 
 
 def _compute(saved: InferenceDoublings) -> str:
-    """How much less compute per image; where MACs are not less, in bit operations too."""
+    """How much less compute per image; where only one of MACs and bit operations is less, in both."""
     k, bits = saved.macs or 0.0, saved.bit_operations or 0.0
     fewer = f"{_doublings(bits)} {'fewer' if bits > 0 else 'more'} bit operations per image"
     if k > NONE:
-        return f"{_doublings(k)} less compute (MACs) per image"
+        return f"{_doublings(k)} less compute (MACs){f' but {fewer}' if bits < -NONE else ' per image'}"
     if abs(k) <= NONE:
         return f"the same MACs and {fewer}" if abs(bits) > NONE else "the same compute per image"
     return f"{_doublings(k)} more compute (MACs) but {fewer}"
@@ -141,7 +143,28 @@ def _span(months: float, ends: tuple[float, float] | None = None) -> str:
     return f"{abs(months):.1f} months" + (f" [{low:.1f} to {high:.1f}]" if low is not None else "")
 
 
-def _training(training: TrainingDoublings | None, variant: str, reference: str) -> str:
+def _compared(record: RunRecord) -> list[Variant]:
+    """The variants whose training compute the headline compares."""
+    first = record.headline
+    names = {first.variant, first.reference, first.training.against if first.training else None}
+    return [variant for variant in record.variants if variant.id in names]
+
+
+def _rests_on_earlier(record: RunRecord) -> bool:
+    """Whether training before the run is in what the headline compares."""
+    return any(macs_before_run(variant) for variant in _compared(record))
+
+
+def _unstated(record: RunRecord) -> str:
+    """Name the training before the run whose compute is not known, so that nothing is claimed of it."""
+    taught = [variant.id for variant in _compared(record) if teacher_macs(variant) is None]
+    started = [variant.id for variant in _compared(record) if start_macs(variant) is None]
+    parts = [f"of the teacher or network of {f.names(taught)}"] if taught else []
+    parts += [f"of the first weights of {f.names(started)}"] if started else []
+    return f"Not stated, so not counted: the training {' and '.join(parts)}." if parts else ""
+
+
+def _training(training: TrainingDoublings | None, variant: str, reference: str, earlier: bool) -> str:
     """What making the variant took or saved, and whether that offsets the gap of training compute."""
     if training is None:
         return (
@@ -151,13 +174,15 @@ def _training(training: TrainingDoublings | None, variant: str, reference: str) 
     if t is None:
         return f"Its training compute against {against} cannot be determined: no offset of {GAP} is shown."
     if bound is None and abs(t) <= NONE:
-        return f"Making it took the same training compute as {against}, so it offsets none of {GAP}."
+        whole = ", that before the run included" if earlier else ""
+        return f"Making it took the same training compute as {against}{whole}, so it offsets none of {GAP}."
     than, figure = f"{against}, which never reached {variant}'s accuracy", f"t at least {f.signed(t)}"
     if bound != "at least":
         than, figure = against, f"t {'at most' if bound else '='} {f.signed(t)}{_signed_interval(training.ci95)}"
     gain = t > NONE
     limit = "" if bound is None else "at least " if gain == (bound == "at least") else "at most "
-    took = f"Making it took {limit}{_doublings(t)} {'less' if gain else 'more'} training compute than {than} ({figure})"
+    compute = "training compute, that before the run included," if earlier else "training compute"
+    took = f"Making it took {limit}{_doublings(t)} {'less' if gain else 'more'} {compute} than {than} ({figure})"
     return f"{took}, {_offset(training, t)}."
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.report.lineage import ancestry, hub_tag
 from compress.report.tables import variants_by_id
-from compress.results import RunRecord, Variant
+from compress.results import HeadlineFile, RunRecord, Variant
 
 LICENSE = "# license: yours to state, e.g. apache-2.0; https://huggingface.co/docs/hub/model-cards has the names"
 
@@ -20,8 +21,8 @@ def model_card(record: RunRecord, text: str) -> str:
 def front_matter(record: RunRecord, variant: Variant | None = None, library: str = "compress-model") -> str:
     """Write the task, the methods and the results of a variant as YAML between two lines of dashes.
 
-    Without a `variant` it is the final one: that of the headline, or else the last. `library` loads the model. Only
-    measured results are listed, and no license: whoever publishes the model states it.
+    Without a `variant` it is the final one: that of the headline, with the file to deploy, or else the last. `library`
+    loads the model. Only measured results are listed, and no license: whoever publishes the model states it.
     """
     import yaml
 
@@ -37,17 +38,23 @@ def front_matter(record: RunRecord, variant: Variant | None = None, library: str
         "metrics": ["accuracy"],
     }
     if final:
-        card["model-index"] = [_model(record, final)]
+        file = record.headline.file if variant is None and final.id == record.headline.variant else None
+        card["model-index"] = [_model(record, final, file)]
     text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{LICENSE}\n{text}---\n"
 
 
-def _model(record: RunRecord, final: Variant) -> dict[str, object]:
-    data = _name(record.data.name or "unknown")
+def _model(record: RunRecord, final: Variant, file: HeadlineFile | None) -> dict[str, object]:
+    """List the results of a file of a variant; without one, of its network in PyTorch."""
+    data, where = _name(record.data.name or "unknown"), f" in {f.plain(name_of(file))}" if file else ""
     measured = (
-        ("accuracy", "Top-1 accuracy", final.accuracy.top1),
+        ("accuracy", f"Top-1 accuracy{where}", file.top1 if file else final.accuracy.top1),
         ("macs", "Multiply-accumulates per image", final.inference.macs),
-        ("model_size", "Bytes of the weights", final.inference.bytes),
+        (
+            "model_size",
+            "Bytes of the file" if file else "Bytes of the weights",
+            file.bytes if file else final.inference.bytes,
+        ),
     )
     return {
         "name": model_name(record, final),

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from compress.efficiency.collapse import COLLAPSE, blame, next_steps
-from compress.efficiency.files import name_of
-from compress.efficiency.headline import is_saving
+from compress.efficiency.files import counts_for_reference, name_of
+from compress.efficiency.headline import cheapest, is_saving
 from compress.efficiency.slower import against_float
 from compress.efficiency.timing import Ratio
 from compress.report import formats as f
@@ -21,6 +21,7 @@ from compress.utils.messages import join_words
 def warnings(record: RunRecord) -> list[str]:
     """Name what failed, and warn of variants and files that lost 10 points or more, and of files slower than FP32."""
     by_id, lines = variants_by_id(record), [_failure(each) for each in record.failed or ()]
+    path = record.headline.file.path if record.headline.file else None
     for variant in record.variants:
         name, lost = f.plain(variant.id), _collapsed(variant, by_id)
         if lost:
@@ -35,7 +36,9 @@ def warnings(record: RunRecord) -> list[str]:
             drop = 0.0 if file.top1 is None else variant.accuracy.top1 - file.top1
             if round(drop, 9) >= COLLAPSE:
                 against = f"{name} lost {100 * drop:.1f} points in {f.plain(name_of(file))} against PyTorch"
-                lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
+                deployed = (variant.id, file.path) == (record.headline.variant, path)
+                advice = "" if deployed else ": do not deploy that file"
+                lines.append(f"{against}{advice}. Try another runtime or quantizer.")
     return [*lines, *_slower(record)]
 
 
@@ -69,7 +72,8 @@ def _slower(record: RunRecord) -> Iterator[str]:
             against = f"{f.plain(name)} in {f.plain(runtime)} is slower than {f.plain(slow[0].float_variant)} in FP32"
             made = f", made by {f.plain(methods[runtime])}" if methods.get(runtime) else ""
             advice = "quantize by another method, or take another runtime"
-            yield f"{against}: {measured}. Do not deploy that file{made}: {advice}."
+            batches = join_words([str(entry.batch) for entry in slow], "and")
+            yield f"{against}: {measured}. Do not deploy that file at batch {batches}{made}: {advice}."
 
 
 def _ends(ratio: Ratio) -> tuple[float, float] | None:
@@ -102,7 +106,7 @@ def _largest_step(variant: Variant, ancestor: Variant, by_id: Mapping[str, Varia
 def reservations(record: RunRecord) -> list[str]:
     """State what holds whatever the savings are."""
     lines = [*_other_references(record), *_reason(record), *shown_worse(record)]
-    lines += [*_left_out(record), *_selection(record), *_one_seed(record)]
+    lines += [*_left_out(record), *_uncounted(record), *_selection(record), *_one_seed(record)]
     lines += (f"{f.plain(v.id)}: {f.plain(remark)}" for v in record.variants for remark in v.remarks or ())
     lines += map(f.plain, record.data.remarks or ())
     if record.data.name:
@@ -127,13 +131,16 @@ def _reason(record: RunRecord) -> Iterator[str]:
 
 
 def _other_references(record: RunRecord) -> Iterator[str]:
-    """State the saving of the headline's variant against every other reference."""
+    """State the saving of the headline's variant against every other reference; without one, what else is granted."""
     first = record.headline
-    if not first.granted:
-        return
     for savings in record.efficiency:
-        if savings.reference != first.reference:
+        if savings.reference == first.reference:
+            continue
+        if first.granted:
             yield from _against(savings, first.variant)
+        elif best := cheapest(savings.variants):
+            reference, saved = f.plain(savings.reference), f"{f.signed(best.doublings.macs)} doublings in MACs"
+            yield f"Against {reference}, which is a test of its own, {f.plain(best.id)} is granted: {saved}."
 
 
 def _against(savings: Savings, id: str | None) -> Iterator[str]:
@@ -151,14 +158,14 @@ def _against(savings: Savings, id: str | None) -> Iterator[str]:
 
 
 def _left_out(record: RunRecord) -> Iterator[str]:
-    """Name files of the reference that are faster than the one that latency is compared with, but not granted."""
+    """Name files of the reference that are faster than the one that latency is compared with, but do not count."""
     first = record.headline
     savings = next((each for each in record.efficiency if each.reference == first.reference), None)
     reference = variants_by_id(record).get(first.reference or "")
     basis = next((v.latency_basis for v in savings.variants if v.id == first.variant), None) if savings else None
     if not savings or not reference or not basis:
         return
-    refused = {name_of(file) for file in savings.reference_files if not file.granted_adjusted}
+    refused = {name_of(file) for file in savings.reference_files if not counts_for_reference(file)}
     faster = [
         name_of(row)
         for row in reference.inference.latency
@@ -166,9 +173,17 @@ def _left_out(record: RunRecord) -> Iterator[str]:
     ]
     if faster:
         yield (
-            f"{f.plain(first.reference)} is faster in {f.names(faster)}, but its files there are not shown to be as "
-            "accurate as its network: latency is not compared with them."
+            f"{f.plain(first.reference)} is faster in {f.names(faster)}, but its files there are less accurate than "
+            "its network, or were not compared with it: latency is not compared with them."
         )
+
+
+def _uncounted(record: RunRecord) -> Iterator[str]:
+    """Name operators that are in no MACs, so that doublings of MACs leave them out."""
+    for operators in dict.fromkeys(variant.inference.uncounted_operators for variant in record.variants):
+        if operators:
+            names = f.names(v.id for v in record.variants if v.inference.uncounted_operators == operators)
+            yield f"MACs and bit operations of {names} leave out {f.names(operators)}, whose cost is not known."
 
 
 def _selection(record: RunRecord) -> Iterator[str]:

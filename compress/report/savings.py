@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from compress.efficiency.files import name_of
+from compress.efficiency.files import counts_for_reference, name_of
 from compress.efficiency.headline import is_saving
 from compress.report import energy
 from compress.report import formats as f
@@ -39,6 +39,8 @@ def file_grant(record: RunRecord, variant: str, name: str) -> str:
     file = next((each for each in of.get(variant, ()) if name_of(each) == name), None)
     if file is None or file.paired is None:
         return "speed without accuracy"
+    if variant == entry.reference and not file.granted_adjusted and counts_for_reference(file):
+        return "counts, not shown to be worse"
     granted = {each.id for each in entry.variants if each.granted} | {entry.reference}
     if file.granted_adjusted and variant not in granted:
         return "as accurate, variant not granted"
@@ -113,8 +115,8 @@ def savings_section(savings: Savings, chart: Callable[[], str | None]) -> Saving
         "accuracy, so they are not a saving. Months of growth are the time in which training compute grows by the "
         f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Fewer bits earn no "
         "months: that growth counts operations of any precision, and INT8 does not make them fewer. Latency and energy "
-        "compare the best granted file of each. Break-even: images, cached ones included, after which the saved MACs "
-        "have repaid the extra training."
+        f"compare the best granted file with the best file of {reference} that is not shown to be worse. Break-even: "
+        "images, cached ones included, after which the saved MACs have repaid the extra training."
     )
     note += _settings("latency", ((v.id, v.latency_basis) for v in savings.variants))
     note += _settings("energy", ((v.id, v.energy_basis) for v in savings.variants))

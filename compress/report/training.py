@@ -96,7 +96,8 @@ def _reached(record: RunRecord) -> Table:
     note = (
         "Training compute with which variant and baseline reach an accuracy on validation, interpolated between the "
         "last point of a curve before it and the first at it; doublings are positive where the variant took less. A "
-        "variant counts from where it stays there, the baseline from where it is first, on the best of its curves. "
+        "variant counts from where it stays there, the baseline from where it is first, on the best of its curves; one "
+        "quantized without training on its parent's curve, lowered to its own accuracy on validation. "
         "Points within a schedule have not had its last, lowest learning rates: only the end of a curve shows what "
         "that much training gives, so a target that a curve crosses midway looks dearer than it is. One run each: "
         "intervals are over validation images. "
@@ -105,7 +106,8 @@ def _reached(record: RunRecord) -> Table:
         note += "There are none here, because the curves were stored without results per image. "
     if rows and not any(variant.control and variant.control.repeats for variant in record.variants):
         note += "No baseline had the compute of a variant; `worth.compute_matched: true` trains it for as long. "
-    note += "Only savings in training compute delay the training gap, and only once."
+    note += "Only savings in training compute delay the training gap, and only once; of doublings that leave out "
+    note += "training before the run there are no months."
     return make_table("training", "Training efficiency", note, REACHED, rows, partial(curves_svg, record), NO_BASELINE)
 
 
@@ -162,7 +164,7 @@ def bounded(pair: TrainingEfficiency, figure: str) -> str:
 
 def _name(pair: TrainingEfficiency) -> str:
     name, curve = f.plain(pair.variant), f.plain(pair.variant_curve or pair.variant)
-    return name if name == curve else f"{name} (accuracy of {curve})"
+    return name if name == curve else f"{name} (curve of {curve})"
 
 
 def _months(pair: TrainingEfficiency, months: float | None) -> str:

@@ -117,7 +117,7 @@ def _over_float(ratios: Mapping[tuple[str, int], AgainstFloat], row: LatencyRow)
     """Speedup of a quantized file over its FP32 file, with a word where it is slower; empty for other files."""
     if (entry := ratios.get((row.runtime, row.batch))) is None:
         return ""
-    return f.times(entry.ratio.ratio) + (", slower: do not deploy" if entry.slower else "")
+    return f.times(entry.ratio.ratio) + (", slower: do not deploy at this batch" if entry.slower else "")
 
 
 def variants_table(record: RunRecord) -> Table:

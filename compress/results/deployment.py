@@ -85,7 +85,8 @@ class VariantFit(Record):
     )
     budgets: tuple[BudgetCheck, ...] = Field(description="Every budget")
     meets: bool | None = Field(
-        description="Whether all budgets are met; null where some are not measured and none is missed"
+        description="Whether all budgets are met; null where none is missed, but some are not measured, there are "
+        "none, or there is no file for the runtime"
     )
 
 

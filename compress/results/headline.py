@@ -44,7 +44,9 @@ class InferenceDoublings(Record):
     """k: doublings of inference compute at tested equal accuracy, and their months of growth."""
 
     macs: float | None = Field(description="k, doublings in MACs per image")
-    bit_operations: float | None = Field(description="Doublings in bit operations per image")
+    bit_operations: float | None = Field(
+        description="Doublings in bit operations per image: those that the file executes; null where unknown"
+    )
     months: Months = Field(description="Months of k")
     latency: float | None = Field(None, description="Doublings in measured time: best granted file against best")
     latency_ci95: Interval | None = Field(None, description="Its 95% interval")
@@ -54,15 +56,15 @@ class InferenceDoublings(Record):
 
 
 class TrainingDoublings(Record):
-    """t: doublings of training compute, negative where making the variant took more; and their months."""
+    """t: doublings of training compute, that before the run included, negative where the variant took more."""
 
     against: str = Field(description="Variant whose training compute is compared")
     doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
     bound: Bound | None = Field(None, description="Whether t is only a bound")
-    ci95: OpenInterval | None = Field(None, description="95% interval of t; null for a ratio of two ledgers")
+    ci95: OpenInterval | None = Field(None, description="95% interval of t; null for a ratio of two totals")
     bracket: OpenInterval | None = Field(None, description="What the measured points of the two curves leave of t")
     curves: Literal["top1"] | None = Field(
-        None, description="Accuracy of the two curves whatever `metric` is; null where two ledgers are compared"
+        None, description="Accuracy of the two curves whatever `metric` is; null where two totals are compared"
     )
     months: Months = Field(description="Months of t")
 
@@ -77,7 +79,7 @@ class LifetimeDoublings(Record):
 
 
 class Headline(Record):
-    """What the run shows against the first reference that a cheaper variant is granted against."""
+    """What the run shows against the recipe's first reference."""
 
     granted: bool = Field(description="Whether a saving is granted; otherwise variant is the one that was refused")
     reference: str | None = Field(description="Reference of the savings; null where nothing was compared")
@@ -91,9 +93,13 @@ class Headline(Record):
     file: HeadlineFile | None = Field(None, description="File to deploy")
     inference: InferenceDoublings | None = Field(None, alias="k", description="k: doublings of inference compute")
     training: TrainingDoublings | None = Field(
-        None, alias="t", description="t: doublings of training compute; null where it is not known"
+        None,
+        alias="t",
+        description="t: doublings of training compute; null where it, or that before the run, is not known",
     )
-    life: LifetimeDoublings | None = Field(None, description="Training and inference together")
+    life: LifetimeDoublings | None = Field(
+        None, description="Training and inference together; null where training before the run is not known"
+    )
 
 
 class SavingInMonths(Months):

@@ -15,6 +15,7 @@ from compress.results.base import (
     Number,
     OpenInterval,
     Record,
+    absent,
 )
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
 from compress.utils.metric_name import MetricName
@@ -85,13 +86,18 @@ class Doublings(Record):
     """log2 of the reference's cost divided by the variant's, per cost; side by side and never multiplied."""
 
     macs: float | None = Field(description="In multiply-accumulates")
-    bit_operations: float | None = Field(description="In bit operations")
+    bit_operations: float | None = Field(
+        description="In bit operations: of a granted variant those that its file executes, null where unknown"
+    )
     latency: float | None = Field(description="In median latency, in the setting of latency_basis")
     energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")
 
 
 class LatencyBasis(Record):
-    """Fastest granted file of the reference and of the variant, at the same batch and threads."""
+    """Fastest file of the reference that is not shown to be worse, and of the variant's granted ones.
+
+    Both at the largest batch that both were timed at, and with the same threads.
+    """
 
     runtime: Runtime
     precision: Precision
@@ -107,7 +113,7 @@ class LatencyBasis(Record):
 
 
 class EnergyBasis(Record):
-    """Granted file of the reference and of the variant with the lowest energy, by the same method and batch."""
+    """Files of reference and variant with the lowest energy, chosen as for latency, by the same method and batch."""
 
     runtime: Runtime
     precision: Precision
@@ -150,9 +156,10 @@ class Lifetime(Record):
     at_queries: tuple[LifetimeRatio, ...] = Field(description="R at several numbers of queries")
     query_macs: QueryMacs = Field(description="MACs of one query")
     limit: float | None = Field(description="R for infinitely many queries")
-    reference_training: Number = Field(description="Training MACs of the reference")
+    reference_training: Number = Field(description="Training MACs of the reference, those before the run included")
     variant_training: Number = Field(
-        description="Training MACs of the variant, the reference's among them where it was made from it"
+        description="Training MACs of the variant, those before the run included, and the reference's where it was "
+        "made from it"
     )
     hit_rate: Fraction = Field(description="Share of queries that a response cache serves")
     at_inference_share: ShareRatio | None = Field(None, description="R where the recipe states inference's share")
@@ -178,9 +185,12 @@ class VariantSavings(Difference):
     )
     latency_basis: LatencyBasis | None = Field(description="Files and setting of doublings of latency")
     energy_basis: EnergyBasis | None = Field(description="Files and setting of doublings of energy")
-    lifetime: Lifetime | None = Field(description="Lifetime ratio; null where nothing is granted")
+    lifetime: Lifetime | None = Field(
+        description="Lifetime ratio; null where nothing is granted, or where training before the run is unknown"
+    )
     break_even_queries: float | None = Field(
-        description="Queries, cached ones included, after which the saved MACs repay the extra training"
+        description="Queries, cached ones included, after which the saved MACs repay the extra training; null where "
+        "that is unknown, training before the run included, and where no MACs are saved"
     )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"
@@ -210,6 +220,8 @@ class PretrainingRatio(Record):
     macs: Number | None = Field(None, description="MACs that are added to the variant's; null where unknown")
     ratio: float | None = Field(description="Ratio of training compute; a bound where the target is not reached")
     doublings: float | None = Field(description="log2 of the ratio")
+    doublings_ci95: OpenInterval | None = absent("95% bootstrap interval of doublings over the validation images")
+    bracket: OpenInterval | None = absent("Doublings between which the measured points of both curves leave them")
 
 
 class TrainingEfficiency(Record):
@@ -234,7 +246,8 @@ class TrainingEfficiency(Record):
     baseline_curve: str | None = Field(None, description="Id of the variant whose curve the baseline's compute is from")
     variant_curve: str | None = Field(
         None,
-        description="Id of the variant whose curve this is: the parent's of one quantized without training",
+        description="Id of the variant whose curve this is: the parent's of one quantized without training, lowered by "
+        "what that lost on validation",
     )
     baseline_macs: Count | None = Field(
         description="Training MACs of the baseline to the target, interpolated between two points of its curve; null "
@@ -268,10 +281,11 @@ class TrainingEfficiency(Record):
         description="With the teacher's own training in full, and that of weights that either starts from"
     )
     months_of_growth: float | None = Field(
-        description="12 x doublings / log2(growth); null where doublings are a bound or unknown"
+        description="12 x doublings / log2(growth); null where doublings are a bound, unknown or not all training: "
+        "something was trained before the run"
     )
     months_of_gap: float | None = Field(
-        description="12 x doublings / (log2(growth) - log2(hardware)); null where doublings are a bound or unknown"
+        description="12 x doublings / (log2(growth) - log2(hardware)); null as months_of_growth"
     )
 
     @property

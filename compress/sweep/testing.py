@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compress.efficiency.files import compare_files, deciding_file, name_of
 from compress.efficiency.intervals import Grant
 from compress.efficiency.metric import Metric
-from compress.efficiency.savings import decide_by_file, refuse_at_chance
+from compress.efficiency.savings import decide_by_file, refuse_at_chance, refuse_selected_on_test
 from compress.efficiency.sequence import stop_at_refusal
 from compress.gate.sides import Side
 from compress.results import FileSavings, RunRecord
@@ -105,7 +105,9 @@ def _compare(side: Side, comparison: Comparison) -> tuple[FileSavings | None, Gr
     if not same_test(side, reference):
         return None, Grant(False, NOT_THE_SAME, tested=False)
     metric = metric_of(reference.run, comparison.metric)
-    if refused := refuse_at_chance(reference.variant, metric.chance(), metric):
+    refused = refuse_at_chance(reference.variant, metric.chance(), metric)
+    refused = refused or refuse_selected_on_test(side.variant, {each.id: each for each in side.run.variants})
+    if refused:
         return None, refused
     files = compare_files(reference.variant, side.variant, comparison.tolerance, metric)
     for name in comparison.files:

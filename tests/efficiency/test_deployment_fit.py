@@ -18,6 +18,7 @@ from compress.results import (
     HostMachine,
     HostMeasurement,
     InferenceEnergy,
+    PeakMemoryBasis,
     Savings,
     Variant,
     VariantSavings,
@@ -119,7 +120,32 @@ def test_what_is_not_as_accurate_is_never_best() -> None:
     assert fits(granted=(), budgets={"size_mb": 10}).best is None
     late = [entry(), entry("int8", reference="pruned", others=("int8",))]
     (found,) = deployment_fits(ALL, late, [profile(budgets={"size_mb": 100})], EPYC)
-    assert (found.reference, found.best) == ("pruned", "int8"), "the first against which anything is granted"
+    assert (found.reference, found.best) == ("dense", "dense"), "accuracy is compared with the first reference, as ever"
+
+
+def test_nothing_is_met_without_a_budget_or_a_file() -> None:
+    assert [fit.meets for fit in fits(budgets={}).fits] == [None] * 3
+    assert fits(budgets={}).best is None and fits(budgets={}).open == ("int8", "pruned", "dense")
+    timed = [latency_row("tensorrt", 1, 5.0, p99_ms=9.0)]
+    bare = make_variant("bare", inference=inference(latency=timed))
+    for runtime, meets in (("tensorrt", None), ("pytorch", True)):
+        own = bare.model_copy(update={"inference": inference(latency=[latency_row(runtime, 1, 5.0, p99_ms=9.0)])})
+        profiles = [profile(budgets={"latency_ms": 10}, runtime=runtime)]
+        (found,) = deployment_fits([own], [entry(reference="bare", others=())], profiles, EPYC)
+        assert verdicts(found, "latency_ms")["bare"] == (9.0, "met") and found.fits[0].meets is meets
+
+
+@pytest.mark.parametrize(("measured", "value"), [(4, 100), (1, None), (None, None)])
+def test_memory_counts_with_the_threads_of_the_device(measured: int | None, value: float | None) -> None:
+    basis = PeakMemoryBasis(runtime="openvino", batch=1, threads=measured)
+    cost = DENSE.inference.model_copy(update={"peak_memory_bytes": 100_000_000, "peak_memory_basis": basis})
+    dense = DENSE.model_copy(update={"inference": cost})
+    for batch in (1, 16):
+        larger = basis.model_copy(update={"batch": batch})
+        dense = dense.model_copy(update={"inference": cost.model_copy(update={"peak_memory_basis": larger})})
+        profiles = [profile(budgets={"memory_mb": 1000}, threads=4)]
+        (found,) = deployment_fits([dense], [entry(others=())], profiles, EPYC)
+        assert verdicts(found, "memory_mb")["dense"] == (value, "met" if value else "not measured")
 
 
 def test_only_its_own_runtime_batch_and_threads_count() -> None:

@@ -9,9 +9,9 @@ import pytest
 from results_factory import DATE, TREND, N, accuracy, inference, right, training
 from results_factory import variant as make_variant
 
-from compress.efficiency.files import NOT_COMPARED, NOT_RUN
+from compress.efficiency.files import IS_REFERENCE, NOT_COMPARED, NOT_RUN, SAME_AS_REFERENCE
 from compress.efficiency.grants import grant
-from compress.efficiency.headline import headline
+from compress.efficiency.headline import headline, is_saving
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import savings
 from compress.measurement.accuracy import bits
@@ -194,7 +194,7 @@ def test_the_sequence_stops_at_the_first_refusal() -> None:
     ]
     found = against_teacher(*variants)
     assert [name for name, record in found.items() if record.granted] == ["a", "dearer"]
-    assert found["c"].reason.startswith("not tested, because b, which costs more, is not shown")
+    assert found["c"].reason.startswith("not tested, because b, which takes more MACs, is not shown")
     assert found["control"].reason.startswith("not tested: it is a control of c")
     assert found["c"].files[0].granted, "a file has the decision of its own test"
 
@@ -213,6 +213,88 @@ def test_of_equal_cost_the_most_accurate_on_validation_is_tested() -> None:
     assert "second costs the same and comes later" in against_teacher(*unknown)["first"].reason
 
 
+def test_the_cost_that_a_refused_variant_has_more_of_is_named() -> None:
+    """INT8 at the MACs of the reference comes before a pruned network that takes more bit operations."""
+    int8 = variant("int8", "quantize", 4000, 8, lost=150, gained=50)
+    pruned = variant("pruned", "prune", 2000, lost=20, gained=22)
+    found = against_teacher(VARIANTS[0], int8, pruned)["pruned"]
+    assert found.reason.startswith("not tested, because int8, which takes more MACs, is not shown")
+    float_first = variant("float", "prune", 2000, lost=150, gained=50)
+    found = against_teacher(VARIANTS[0], float_first, variant("int8", "quantize", 2000, 8))["int8"]
+    assert found.reason.startswith("not tested, because float, which takes more bit operations, is not shown")
+
+
+def test_of_equal_cost_a_variant_with_a_file_that_was_run_here_is_tested() -> None:
+    """What can only be run elsewhere would be recommended in PyTorch, however accurate it is on validation."""
+    here = variant("here", "quantize", 1000, 8, validation=accuracy(800, 1000), artifacts=(artifact("ort", 0),))
+    elsewhere = variant("elsewhere", "quantize", 1000, 8, validation=accuracy(900, 1000), artifacts=(not_run(),))
+    found = against_teacher(VARIANTS[0], here, elsewhere)
+    assert found["here"].granted and not found["elsewhere"].tested
+    assert "here costs the same and has a file that was run here" in found["elsewhere"].reason
+
+
+def test_what_was_selected_on_the_test_images_is_not_tested() -> None:
+    peeked = variant("peeked", "train", 2000, lost=20, gained=22)
+    peeked = peeked.model_copy(update={"training": training(5, selected_on="test")})
+    made = variant("made", "prune", 1000, lost=20, gained=22, parent="peeked")
+    other = variant("other", "prune", 500, lost=20, gained=22)
+    variants = [VARIANTS[0], peeked, made, other]
+    found = against_teacher(*variants)
+    assert [name for name, record in found.items() if record.granted] == ["other"], "it does not end the tests either"
+    for name in ("peeked", "made"):
+        assert not found[name].tested
+        assert found[name].reason.startswith("not tested: the checkpoint of peeked was selected on the test images")
+    dearer = peeked.model_copy(update={"inference": inference(8000)})
+    assert not against_teacher(VARIANTS[0], dearer)["peeked"].granted
+    first = headline(variants[:3], [savings(variants[:3], "teacher", 0.01, TREND, DATE)], [], DATE)
+    assert not first.granted and "selected on the test images" in str(first.reason)
+
+
+@pytest.mark.parametrize(
+    ("executed", "bits"),
+    [
+        ({"integer_macs_share": 1.0}, 64.0),
+        ({"integer_macs_share": 0.02}, 0.02 * 64 + 0.98 * 1024),
+        ({"integer_macs_share": 1.0, "macs_by_precision": {"int8": 0.5, "bf16": 0.5}}, 0.5 * 64 + 0.5 * 1024),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_bit_operations_are_those_that_the_granted_file_executes(executed: dict[str, Any], bits: float | None) -> None:
+    int8 = variant("int8", "quantize", 4000, 8, artifacts=(artifact("ort", 0, **executed),))
+    found = against_teacher(VARIANTS[0], int8)["int8"]
+    assert found.granted and found.file == "ort" and found.doublings.macs == 0
+    expected = None if bits is None else pytest.approx(np.log2(1024 / bits))
+    assert found.doublings.bit_operations == expected
+    assert is_saving(found) == (bits is not None)
+    entry = savings([VARIANTS[0], int8], "teacher", 0.01, TREND, DATE)
+    first = headline([VARIANTS[0], int8], [entry], [], DATE)
+    assert first.granted == (bits is not None)
+    assert (
+        bits is not None or first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
+    )
+
+
+def test_bit_operations_of_a_quantized_reference_are_those_of_its_best_file() -> None:
+    base = variant("teacher", "quantize", 4000, 8, artifacts=(artifact("ort", 0, integer_macs_share=0.5),))
+    pruned = variant("pruned", "prune", 2000)
+    found = against_teacher(base, pruned)["pruned"]
+    assert found.granted and found.doublings.bit_operations == pytest.approx(np.log2(2 * (0.5 * 64 + 512) / 1024))
+    unknown = base.model_copy(update={"artifacts": (artifact("ort", 0),)})
+    assert against_teacher(unknown, pruned)["pruned"].doublings.bit_operations == -3, "as if all ran in integer"
+
+
+def test_the_headline_is_about_the_first_reference() -> None:
+    """Granted against the second: to look for a reference that grants something is a second chance to be wrong."""
+    bad = variant("bad", "prune", 500, lost=150, gained=50)
+    variants = [VARIANTS[0], bad, variant("worse", "prune", 1000, lost=150, gained=50)]
+    entries = [savings(variants, name, 0.01, TREND, DATE) for name in ("teacher", "worse")]
+    assert any(is_saving(record) for record in entries[1].variants)
+    first = headline(variants, entries, [], DATE)
+    assert not first.granted and first.reference == "teacher"
+    assert headline(variants, entries[::-1], [], DATE).granted
+
+
 def test_a_refused_variant_has_the_figures_of_the_file_that_decided() -> None:
     int8 = variant("int8", "quantize", 1000, 8, artifacts=(artifact("one", 900), artifact("two", 800)))
     entry = savings([VARIANTS[0], int8], "teacher", 0.01, TREND, DATE)
@@ -225,6 +307,38 @@ def test_a_quantized_reference_is_its_most_accurate_file() -> None:
     entry = savings([base, VARIANTS[1]], "teacher", 0.01, TREND, DATE)
     assert {file.runtime: file.granted for file in entry.reference_files} == {"bad": False, "ort": True}
     assert entry.variants[0].accuracy_difference == pytest.approx(-2 / N)
+
+
+def test_a_file_of_the_reference_counts_unless_it_is_shown_to_be_worse() -> None:
+    """Few images can show no file to be as accurate; without the reference's fastest one, every variant looks fast."""
+    few, won = 300, 40
+    seen = right(210, n=few)
+
+    def against(own: str) -> VariantSavings:
+        file = artifact("fast", 0, right=own, top1=0.7, ci95=(0.6, 0.8))
+        cost = inference(4000, latency=[row("pytorch", 10.0), row("fast", 2.0)])
+        base = make_variant("base", accuracy=accuracy(210, few, seen), inference=cost, artifacts=(file,))
+        cost = inference(2000, latency=[row("pytorch", 1.0)])
+        better = make_variant("better", accuracy=accuracy(250, few, right(210, 0, won, few)), inference=cost)
+        return savings([base, better], "base", 0.01, TREND, DATE).variants[0]
+
+    for own in (seen, right(210, 2, 1, few)):
+        basis = against(own).latency_basis
+        assert basis and (basis.reference_runtime, basis.ratio) == ("fast", pytest.approx(2))
+    basis = against(right(150, n=few)).latency_basis
+    assert basis and basis.reference_runtime == "pytorch", "60 images lost are shown"
+
+
+def test_a_file_that_predicts_like_the_reference_is_granted_outright() -> None:
+    file = artifact("ort", 0, right=right(20, n=40), top1=0.5, ci95=(0.4, 0.6))
+    other = artifact("other", 0, right=right(19, n=40), top1=0.475, ci95=(0.4, 0.6))
+    few = make_variant("teacher", accuracy=accuracy(20, 40, right(20, n=40)), artifacts=(file, other))
+    own = savings([few], "teacher", 0.01, TREND, DATE).reference_files
+    assert [(each.granted_adjusted, each.reason) for each in own[:2]] == [
+        (True, IS_REFERENCE),
+        (True, SAME_AS_REFERENCE),
+    ]
+    assert not own[2].granted
 
 
 def test_a_reference_with_few_images_is_itself() -> None:

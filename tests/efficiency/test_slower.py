@@ -9,7 +9,7 @@ from results_factory import variant as make_variant
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.headline import headline
 from compress.efficiency.savings import savings
-from compress.efficiency.slower import against_float, always_slower, slow_settings
+from compress.efficiency.slower import against_float, ever_slower, slow_settings
 from compress.results import (
     Artifact,
     Budgets,
@@ -34,8 +34,9 @@ def rows(**milliseconds: tuple[float, float]) -> list[LatencyRow]:
 def network(id: str, bits: int, latency: list[LatencyRow], **changes: object) -> Variant:
     """A network that is right as often as any other, in files for every runtime that it was timed in."""
     seen = right(2000)
+    about = {"bytes": 1, "top1": 0.8, "ci95": (0.79, 0.81), "right": seen, "integer_macs_share": float(bits == 8)}
     files = tuple(
-        Artifact(runtime=name, format=name, path=f"{name}/m", bytes=1, top1=0.8, ci95=(0.79, 0.81), right=seen)
+        Artifact(runtime=name, format=name, path=f"{name}/m", **about)  # type: ignore[arg-type]
         for name in dict.fromkeys(row.runtime for row in latency)
     )
     kind = str(changes.pop("kind", "train"))
@@ -65,7 +66,7 @@ def test_files_are_compared_in_the_same_runtime_and_batch() -> None:
         ("b", 16): (pytest.approx(0.5), True),
     }
     assert slow_settings(found["int8"]) == {("a", 16), ("b", 1), ("b", 16)}
-    assert always_slower(found["int8"]) == {"b"}
+    assert ever_slower(found["int8"]) == {"a", "b"}
 
 
 def test_the_origin_is_the_nearest_float_network_in_the_same_setting() -> None:
@@ -87,8 +88,19 @@ def test_a_ratio_that_may_be_chance_is_no_finding() -> None:
 def test_latency_is_that_of_a_file_that_is_not_slower() -> None:
     basis = saved(DENSE, quantized(a=(4.0, 21.0), b=(1.0, 22.0))).variants[0].latency_basis
     assert basis and (basis.runtime, basis.batch) == ("b", 16), "the faster of the two is slower than in FP32"
-    basis = saved(DENSE, quantized(a=(1.0, 40.0))).variants[0].latency_basis
-    assert basis and basis.batch == 1, "the largest batch at which it is not slower"
+
+
+def test_the_batch_is_chosen_before_the_file() -> None:
+    """INT8 is faster at batch 1 and slower at 16: at the batch that is compared there is nothing to deploy."""
+    variants = [DENSE, quantized(a=(1.0, 40.0))]
+    entry = saved(*variants)
+    assert entry.variants[0].granted and entry.variants[0].latency_basis is None
+    assert headline(variants, [entry], [], DATE).file is None
+    other = [DENSE, quantized(a=(1.0, 40.0), b=(9.0, 29.0))]
+    (record,) = saved(*other).variants
+    assert record.latency_basis and (record.latency_basis.runtime, record.latency_basis.batch) == ("b", 16)
+    assert record.latency_basis.reference_runtime == "a" and record.doublings.latency is not None
+    assert record.doublings.latency < 0, "slower than the reference's best file, and that is said"
 
 
 def test_no_file_is_recommended_where_all_are_slower() -> None:

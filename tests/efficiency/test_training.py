@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from results_factory import TREND, training, variant
+from results_factory import TREND, accuracy, training, variant
 
 from compress.efficiency.training import training_efficiency
 from compress.results import Control, StartPretraining, TeacherPretraining, TrainingEfficiency, Variant
@@ -101,12 +101,26 @@ def test_repaired_variant_must_stay_at_the_accuracy() -> None:
 
 def test_variant_quantized_without_training_has_its_parents_curve() -> None:
     pruned = learner("pruned", "prune", ((90, 0.6), (100, 0.72)), DISTILLED)
-    int8 = learner("int8", "quantize", (), pruned, macs=110)
+    int8 = learner("int8", "quantize", (), pruned, macs=110).model_copy(update={"validation": accuracy(610, 1000)})
     found = primary(SCRATCH, DISTILLED, pruned, int8)
     assert found["int8"].variant_curve == "pruned" and found["int8"].variant_macs == 110
     bare = learner("bare", "prune", (), DISTILLED, macs=81)  # other weights, of unknown validation accuracy
     of_baseline = learner("int8", "quantize", (), SCRATCH, macs=21)
     assert set(primary(SCRATCH, DISTILLED, bare, of_baseline)) == {"distilled"}
+
+
+def test_variant_quantized_without_training_is_judged_at_its_own_accuracy() -> None:
+    """Its parent is more accurate than the baseline ever gets; it is as accurate as the baseline halfway."""
+    scratch = learner("scratch", "train", ((20, 0.3), (40, 0.6), (80, 0.7)))
+    taught = learner("distilled", "distill", ((20, 0.4), (60, 0.75)))
+    int8 = learner("int8", "quantize", (), taught, macs=64).model_copy(update={"validation": accuracy(600, 1000)})
+    found = primary(scratch, taught, int8)
+    assert found["distilled"].target_top1 == 0.75 and found["distilled"].censored == "baseline"
+    row = found["int8"]
+    assert row.target_top1 == pytest.approx(0.6) and row.variant_macs == 64 and row.censored is None
+    assert row.baseline_macs == 40 and row.doublings == pytest.approx(math.log2(40 / 64))
+    unmeasured = int8.model_copy(update={"validation": None})
+    assert set(primary(scratch, taught, unmeasured)) == {"distilled"}
 
 
 def test_variant_is_judged_by_the_baseline_that_needs_the_least() -> None:
@@ -146,9 +160,29 @@ def test_training_of_published_weights_counts_in_full_on_both_sides() -> None:
 
 
 def test_unknown_training_of_the_teacher_is_not_taken_for_none() -> None:
-    unstated = primary(SCRATCH, DISTILLED)["distilled"]
+    unknown = TeacherPretraining(macs=None, source=None)
+    taught = learner("distilled", "distill", ((40, 0.4), (80, 0.7)), teacher_pretraining=unknown)
+    unstated = primary(SCRATCH, taught)["distilled"]
     assert unstated.with_teacher_pretraining.macs is None and unstated.with_teacher_pretraining.doublings is None
     assert unstated.with_teacher_fine_tuning is None
+
+
+def test_months_are_of_all_training_or_of_none() -> None:
+    curve = ((40, 0.4), (80, 0.7))
+    scratch = learner("scratch", "train", ((80, 0.3), (320, 0.8)))
+    assert primary(scratch, DISTILLED)["distilled"].months_of_gap is not None
+    for macs in (400, None):
+        start = StartPretraining(macs=macs, source=None)
+        row = primary(scratch, learner("distilled", "distill", curve, start_pretraining=start))["distilled"]
+        assert row.doublings is not None and row.months_of_growth is None and row.months_of_gap is None
+
+
+def test_the_baseline_that_needs_the_least_is_found_with_training_before_the_run() -> None:
+    """Published weights take a baseline to the accuracy at once, and took a thousand times as much before."""
+    taught = learner("distilled", "distill", ((40, 0.4), (80, 0.7)))
+    tuned = learner("tuned", "train", ((5, 0.3), (10, 0.8)), start_pretraining=StartPretraining(macs=10**6, source="s"))
+    scratch = learner("scratch", "train", ((80, 0.3), (320, 0.8)))
+    assert primary(tuned, scratch, taught)["distilled"].baseline == "scratch"
 
 
 def test_nothing_is_compared_without_curves_or_with_selection_on_test() -> None:

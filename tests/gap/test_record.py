@@ -24,11 +24,12 @@ from compress.utils.errors import UsageError
 def run(doublings: float, censored: str | None = None) -> RunRecord:
     """The example with one doubling of inference compute, and so many of training compute."""
     record = example_record()
-    entry = record.efficiency[1]
+    entry = record.efficiency[0]
     int8 = next(each for each in entry.variants if each.id == "int8")
     saved = int8.model_copy(update={"doublings": int8.doublings.model_copy(update={"macs": 1.0})})
     pair = next(pair for pair in record.training_efficiency if pair.primary)
-    learned = pair.model_copy(update={"doublings": doublings, "censored": censored})
+    full = pair.with_teacher_pretraining.model_copy(update={"doublings": doublings})
+    learned = pair.model_copy(update={"with_teacher_pretraining": full, "censored": censored})
     efficiency = (entry.model_copy(update={"variants": (saved,)}),)
     return record.model_copy(update={"efficiency": efficiency, "training_efficiency": (learned,)})
 

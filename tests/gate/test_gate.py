@@ -183,20 +183,20 @@ def test_latency_in_half_precision_is_its_own_beside_the_reference(pair: Pair, h
     """Where the file became twice as slow, and the machine three times; the reference's files differ by ten times."""
     for which, run in (("before", pair.before), ("after", pair.after)):
         add_half(run, "pruned")
-        teacher = pair.variant("teacher", run)["inference"]["latency"]
+        reference = pair.variant("distilled", run)["inference"]["latency"]
         if half_reference:
-            teacher += [{**row, "precision": "fp16"} for row in teacher if row["runtime"] == "onnxruntime"]
+            reference += [{**row, "precision": "fp16"} for row in reference if row["runtime"] == "onnxruntime"]
         phase = 3.0 if which == "after" else 1.0
-        latency_rows(pair, which, "teacher", by=phase)
+        latency_rows(pair, which, "distilled", by=phase)
         latency_rows(pair, which, "pruned", by=phase)
-        for id, by in (("pruned", 2.0), ("teacher", 1.0)):
+        for id, by in (("pruned", 2.0), ("distilled", 1.0)):
             for row in pair.variant(id, run)["inference"]["latency"]:
                 half = row["precision"] == "fp16"
                 scale = (by if half and which == "after" else 1.0) * (1 if half or id == "pruned" else 10.0)
                 row["rounds_ms"] = (scale * np.array(row["rounds_ms"])).tolist()
     checks = {check.metric: check for check in pair.gate("latency.onnxruntime.16<=+5%", "latency.*.16<=+9%").checks}
     half, full = checks["latency.onnxruntime fp16.16"], checks["latency.onnxruntime.16"]
-    assert half.compared == full.compared == "3 and 3 processes, relative to teacher"
+    assert half.compared == full.compared == "3 and 3 processes, relative to distilled"
     assert half.measured == pytest.approx(1.0, abs=0.1) and half.verdict == "fail"
     assert full.measured == pytest.approx(0.0, abs=0.05)
 
@@ -227,13 +227,13 @@ def test_counted_figures_are_exact(pair: Pair) -> None:
 
 @pytest.mark.parametrize(("by", "verdict"), [(1.0, "cannot tell"), (1.5, "fail"), (0.8, "pass")])
 def test_latency_is_compared_by_ratios_to_the_same_reference(pair: Pair, by: float, verdict: str) -> None:
-    for id in ("teacher", "pruned"):
+    for id in ("distilled", "pruned"):
         latency_rows(pair, "before", id, by=1.0, noise=0.05)
         latency_rows(pair, "after", id, by=3.0 * (by if id == "pruned" else 1), noise=0.03)  # a slower phase
     check = pair.check("latency.openvino.16<=+1%")
-    assert check.verdict == verdict and check.compared == "3 and 3 processes, relative to teacher"
+    assert check.verdict == verdict and check.compared == "3 and 3 processes, relative to distilled"
     assert check.measured == pytest.approx(by - 1, abs=0.08)
-    pair.variant("teacher")["stage_key"] = "another"
+    pair.variant("distilled")["stage_key"] = "another"
     check = pair.check("latency.openvino.16<=+1%")
     assert check.compared == "3 and 3 processes, at different times" and check.verdict == "fail"
     assert check.measured == pytest.approx(3 * by - 1, abs=0.2)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
-from results_factory import BILLION, N, derive, right, savings_of
+from results_factory import BILLION, DATE, TREND, VALIDATION, N, derive, right, savings_of
 from support import typed
 
+from compress.efficiency.headline import headline
+from compress.efficiency.training import training_efficiency
 from compress.gap.record import basis_of
 from compress.gap.trend import Trend
 from compress.report import render_html, render_markdown
@@ -21,7 +24,7 @@ from compress.report.ledger_charts import gap_svg
 from compress.report.ledgers import GAP_YEARS
 from compress.report.quantization import quantization_tables
 from compress.report.remarks import reservations, warnings
-from compress.results import RunRecord
+from compress.results import RunRecord, Variant
 
 Results = dict[str, Any]
 
@@ -40,6 +43,13 @@ def spent(results: Results, reference: int, variant: int) -> RunRecord:
         results["variants"][number]["training"] |= {"macs": macs, "parts": []}
     results["efficiency"], results["training_efficiency"] = [savings_of(results, "distilled")], []
     return derive(results)
+
+
+def compared(results: Results, censored: str | None, **found: Any) -> None:
+    """Give all pairs of training efficiency these figures; nothing was trained before the run."""
+    for pair in results["training_efficiency"]:
+        own = {"doublings": None, "bracket": None, "doublings_ci95": None, **found}
+        pair |= {"censored": censored, **own, "with_teacher_pretraining": {"macs": 0, "ratio": None, **own}}
 
 
 def test_training_is_compared_with_the_baseline_that_learns_from_labels(results: Results) -> None:
@@ -61,9 +71,40 @@ def test_more_training_compute_offsets_nothing(results: Results) -> None:
 
 def test_a_network_that_existed_before_the_run_offsets_nothing(results: Results) -> None:
     """A quantized teacher took seconds to make: its own training is in no ledger."""
-    results["variants"][4]["parent"] = "teacher"
-    said = sentence(spent(results, 20 * 10**12, 10**10))
+    results["variants"][4]["training"]["teacher_pretraining"] = {"macs": None, "source": None}
+    record = spent(results, 20 * 10**12, 10**10)
+    said = sentence(record)
     assert "Training compute is not known in full of both int8 and distilled, so nothing of the training gap" in said
+    assert said.endswith("Not stated, so not counted: the training of the teacher or network of int8.")
+    assert record.headline.training is None and record.headline.life is None
+    saved = record.efficiency[0].variants[-1]
+    assert saved.granted and saved.lifetime is None and saved.break_even_queries is None
+
+
+@pytest.mark.parametrize("part", ["teacher_pretraining", "start_pretraining"])
+def test_training_before_the_run_counts(results: Results, part: str) -> None:
+    """Published weights and a teacher took a thousand times as much as what the run itself spent."""
+    results["variants"][4]["training"][part] = {"macs": 15 * 10**15, "source": "a card"}
+    record = spent(results, 20 * 10**12, 5 * 10**12)
+    said, first = sentence(record), record.headline
+    assert first.training and first.training.doublings == pytest.approx(math.log2(20 / 15_005))
+    assert "more training compute, that before the run included, than distilled (t = −9.55)" in said
+    assert first.life and first.life.break_even == pytest.approx((15_005 - 20) * 10**12 / (148_700_000 - 73_900_000))
+    assert "offsets none of the training gap" in said and "which offsets" not in said
+
+
+def test_unknown_training_of_a_variant_with_a_curve_has_no_months(results: Results) -> None:
+    """Its ledger says that it took less than the baseline; what its weights took before is not stated."""
+    results["variants"][4]["training"]["start_pretraining"] = {"macs": None, "source": None}
+    variants = tuple(Variant.model_validate(each) for each in results["variants"])
+    learned = training_efficiency(variants, TREND, DATE, images=VALIDATION)
+    results["training_efficiency"] = [row.model_dump(mode="json") for row in learned]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert record.headline.training is None and record.headline.life is None
+    assert sentence(record).endswith("Not stated, so not counted: the training of the first weights of int8.")
+    (row,) = [row for row in record.months if (row.of, row.variant) == ("training", "int8")]
+    assert row.doublings is None and row.months_of_gap is None
 
 
 def test_less_training_compute_offsets_months_once(results: Results) -> None:
@@ -104,16 +145,14 @@ def test_training_compute_that_is_not_known_offsets_nothing(results: Results) ->
 def test_a_bound_is_stated_as_one(
     results: Results, t: float | None, censored: str | None, bracket: tuple[float | None, float] | None, words: str
 ) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": t, "censored": censored, "bracket": bracket, "doublings_ci95": None}
+    compared(results, doublings=t, censored=censored, bracket=bracket)
     assert words in sentence(derive(results))
 
 
 @pytest.mark.charts
 @pytest.mark.parametrize("censored", ["baseline", None, "variant"])
 def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": 2.34, "censored": censored, "bracket": None, "doublings_ci95": None}
+    compared(results, doublings=2.34, censored=censored)
     record = derive(results)
     basis = basis_of(Trend(**record.efficiency[0].trend.model_dump()), *GAP_YEARS, record.months)
     texts: list[str] = []
@@ -129,8 +168,7 @@ def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> N
 
 
 def test_an_interval_that_includes_no_offset_says_so(results: Results) -> None:
-    for pair in results["training_efficiency"]:
-        pair |= {"doublings": 1.0, "censored": None, "doublings_ci95": [-0.2, 2.0]}
+    compared(results, doublings=1.0, censored=None, doublings_ci95=[-0.2, 2.0])
     said = sentence(derive(results))
     assert "which offsets 7.5 months of the training gap, once, or none: the interval includes 0." in said
 
@@ -142,6 +180,35 @@ def test_fewer_bits_alone_have_no_months_and_no_break_even(results: Results) -> 
     said = sentence(derive(results))
     assert "takes the same MACs and 4.00 doublings (16.0x) fewer bit operations per image (" in said
     assert "months of the 4.1x" not in said and "never paid back" not in said
+
+
+def test_less_of_one_cost_and_more_of_the_other_are_both_named(results: Results) -> None:
+    """Against an INT8 reference, a pruned FP32 network has half of the MACs and eight times the bit operations."""
+    results["variants"][2]["inference"] |= {"weight_bits": 8, "activation_bits": 8, "bit_operations": 148_700_000 * 64}
+    for file in results["variants"][2]["artifacts"]:
+        file["integer_macs_share"] = 1.0
+    results["efficiency"], results["training_efficiency"] = [savings_of(results, "distilled")], []
+    record = derive(results)
+    only_pruned = [each for each in record.efficiency[0].variants if each.id == "pruned"]
+    entry = record.efficiency[0].model_copy(update={"variants": tuple(only_pruned)})
+    record = record.model_copy(update={"headline": headline(record.variants, [entry], (), DATE)})
+    said = sentence(record)
+    assert "takes 1.01 doublings (2.01x) less compute (MACs) but 2.99 doublings (7.95x) more bit operations per" in said
+
+
+def test_another_reference_is_a_remark(results: Results) -> None:
+    results["efficiency"].reverse()
+    record = derive(results)
+    assert record.headline.reference == "teacher" and not record.headline.granted
+    lines = [line for line in reservations(record) if line.startswith("Against distilled")]
+    assert lines == ["Against distilled, which is a test of its own, int8 is granted: +1.01 doublings in MACs."]
+
+
+def test_operators_without_a_count_are_a_reservation(results: Results) -> None:
+    for number in (2, 4):
+        results["variants"][number]["inference"]["uncounted_operators"] = ["aten.fft"]
+    (line,) = [line for line in reservations(derive(results)) if "leave out" in line]
+    assert line == "MACs and bit operations of distilled, int8 leave out aten.fft, whose cost is not known."
 
 
 def test_a_faster_file_of_the_reference_that_is_not_granted_is_named(results: Results) -> None:
@@ -188,8 +255,32 @@ def test_a_file_that_is_not_slower_is_deployed_instead(results: Results) -> None
     )
 
 
+def test_a_file_that_is_slower_at_the_batch_of_the_headline_is_not_the_one_to_deploy(results: Results) -> None:
+    for row in results["variants"][4]["inference"]["latency"]:
+        if row["batch"] == 16:
+            row["p50_ms"] *= 100
+            row["rounds_ms"] = [[100 * ms for ms in process] for process in row["rounds_ms"]]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert deployment_line(record) is None and "faster in measured time" not in sentence(record)
+    assert any("Do not deploy that file at batch 16" in line for line in warnings(record))
+    assert "slower: do not deploy at this batch" in render_markdown(record)
+
+
+def test_a_file_to_deploy_is_not_warned_of(results: Results) -> None:
+    """Granted within a large tolerance, and ten points below its network: one of the two lines has to yield."""
+    for file in results["variants"][4]["artifacts"]:
+        file |= {"top1": 0.7, "ci95": [0.68, 0.72], "right": right(1750)}
+    results["efficiency"] = [savings_of(results, "distilled", 0.3)]
+    record = derive(results)
+    path = record.headline.file.path if record.headline.file else ""
+    assert path and path in str(deployment_line(record))
+    lines = [line for line in warnings(record) if line.startswith("int8 lost 11.7 points in")]
+    assert ["do not deploy" in line for line in lines] == [name not in path for name in ("onnxruntime", "openvino")]
+
+
 def test_a_refusal_names_tolerance_and_loss_and_no_months(results: Results) -> None:
-    results["efficiency"] = results["efficiency"][:1]
+    results["efficiency"] = results["efficiency"][1:]
     record = derive(results)
     assert sentence(record) == (
         "No saving is granted: distilled takes 1.66 doublings (3.16x) less compute (MACs) per image than teacher, but "

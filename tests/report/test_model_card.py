@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from results_factory import derive, right, savings_of
 
 from compress.report import render_markdown, write_report
 from compress.report.model_card import front_matter, model_card
@@ -25,6 +26,23 @@ def test_hub_client_reads_the_final_variant(results: dict[str, Any]) -> None:
     assert card.data.license is None
     assert {"knowledge-distillation", "pruning", "quantization"} <= set(card.data.tags)
     assert card.text.strip() == render_markdown(record).strip()
+
+
+def test_final_variant_has_the_figures_of_the_file_to_deploy(results: dict[str, Any]) -> None:
+    for file in results["variants"][4]["artifacts"]:
+        file |= {"top1": 0.8, "bytes": 1234, "right": right(2000)}
+    results["efficiency"] = [savings_of(results, "distilled", 0.2)]
+    record = derive(results)
+    path = record.headline.file.path if record.headline.file else None
+    assert path == "artifacts/int8/openvino/model.xml"
+
+    def metrics(text: str) -> list[tuple[str, float]]:
+        (found,) = yaml.safe_load(text.strip("-\n"))["model-index"][0]["results"]
+        return [(metric["name"], metric["value"]) for metric in found["metrics"]]
+
+    assert metrics(front_matter(record))[::2] == [("Top-1 accuracy in openvino", 0.8), ("Bytes of the file", 1234)]
+    weights = metrics(front_matter(record, record.variants[4]))
+    assert weights[::2] == [("Top-1 accuracy", 0.8172), ("Bytes of the weights", 4_490_000)]
 
 
 def test_report_has_no_front_matter(results: dict[str, Any], tmp_path: Path) -> None:

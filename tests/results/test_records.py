@@ -118,7 +118,7 @@ def test_a_fraction_is_a_number_from_0_to_1(value: Any) -> None:
 
 
 def test_whole_numbers_stay_whole() -> None:
-    queries = [at["queries"] for at in example()["efficiency"][1]["variants"][3]["lifetime"]["at_queries"]]
+    queries = [at["queries"] for at in example()["efficiency"][0]["variants"][3]["lifetime"]["at_queries"]]
     assert [type(number) for number in queries] == [int, int, int]
 
 

@@ -99,6 +99,21 @@ def test_reference_at_chance_grants_nothing() -> None:
     assert row.reason == "a itself is not shown to be better than chance, 10.0%"
 
 
+def test_a_trial_that_was_selected_on_the_test_images_is_not_tested() -> None:
+    """Nor is what was made from it; the next trial is."""
+    record = example_record()
+    reference, pruned, int8 = record.variants[2:5]
+    peeked = pruned.model_copy(update={"training": pruned.training.model_copy(update={"selected_on": "test"})})
+    run = record.model_copy(update={"variants": (*record.variants[:3], peeked)})
+    trials = [finished(number, own) for number, own in enumerate((peeked, int8, int8))]
+    made = FinishedTrial(trials[1].trial, Side(run, int8))
+    rows = run_tests([trials[0], made, trials[2]], Comparison(Side(record, reference), 0.02))
+    reason = "not tested: the checkpoint of pruned was selected on the test images"
+    assert [(row.granted, row.top1) for row in rows[:2]] == [(False, None)] * 2
+    assert [row.reason for row in rows[:2]] == [reason] * 2
+    assert rows[2].granted
+
+
 def test_other_test_images_are_not_compared() -> None:
     record = example_record()
     data = record.data.model_copy(update={"test_sha256": "other", "test_labels": None})
