@@ -246,10 +246,11 @@ def _in_full(variant: Variant) -> float | None:
 
 
 def _headline(results: RunRecord, by_id: Variants) -> int:
-    """The headline is about a granted file of a granted variant, with the figures of that file."""
+    """The headline is about a granted file of a variant that is granted against the first reference."""
     first = results.headline
     if not first.granted:
-        assert not any(v.granted and _cheaper(v) for each in results.efficiency for v in each.variants)
+        tested = next((each.variants for each in results.efficiency if each.variants), ())
+        assert not any(v.granted and _cheaper(v) for v in tested)
         return 1
     entry = next(each for each in results.efficiency if each.reference == first.reference)
     record = next(each for each in entry.variants if each.id == first.variant)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from compress.measurement.compute import count, parameters
 from compress.pruning.groups import CoupledGroup, width
@@ -103,6 +104,7 @@ def _weights(module: nn.Module, outputs: int, inputs: int) -> tuple[int, int]:
     elif isinstance(module, nn.Linear):
         size, rows, columns = 1, module.out_features, module.in_features
     else:
-        weight = module.weight  # of a depthwise convolution or a batch norm, which have an input for each output
+        # A depthwise convolution or a batch norm, which have an input for each output.
+        weight = cast(Tensor, module.weight)
         size, rows, columns, inputs = weight[0].numel(), len(weight), 1, 0
     return size * rows * columns, size * (rows - outputs) * (columns - inputs)
