@@ -96,6 +96,22 @@ def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own:
             require_unchanged_artifact(folder)
 
 
+@pytest.mark.parametrize("place", ["linked", "run/artifacts/int8/onnx/../onnx", "run/artifacts/int8/none/../onnx", "."])
+def test_an_artifact_is_checked_by_its_runs_sums_however_it_is_named(
+    run: Path, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = run / "artifacts" / "int8" / "onnx"
+    (artifact / SUMS).unlink()
+    write_sums(run)
+    (tmp_path / "linked").symlink_to(artifact)
+    (run / "artifacts" / "int8" / "none").mkdir()
+    monkeypatch.chdir(artifact if place == "." else tmp_path)
+    require_unchanged_artifact(Path(place))
+    (artifact / "model.onnx").write_bytes(b"\0\2")
+    with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
+        require_unchanged_artifact(Path(place))
+
+
 def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
