@@ -27,7 +27,7 @@ from compress.cli import (
     work,
 )
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
-from compress.cli.options import escape_other_letters
+from compress.cli.options import escape_other_letters, refuse_empty
 from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place
@@ -76,6 +76,7 @@ def main() -> None:
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
     received = raise_on_signal(signal.SIGTERM)
     try:
+        refuse_empty(sys.argv)
         require_supported_system()
         give_caches_a_place()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
