@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -26,8 +25,8 @@ from compress.cli import (
     sweep,
     work,
 )
-from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
-from compress.cli.options import escape_other_letters
+from compress.cli.errors import exit_interrupted, raise_on_signals, report_error
+from compress.cli.options import escape_other_letters, refuse_empty
 from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place
@@ -74,8 +73,9 @@ def main() -> None:
     """
     escape_other_letters()
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
-    received = raise_on_signal(signal.SIGTERM)
+    received = raise_on_signals()
     try:
+        refuse_empty(sys.argv)
         require_supported_system()
         give_caches_a_place()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.cli.options import AsJson, Plugins, print_json, print_rich
+from compress.cli.options import AsJson, Plugins, finite, print_json, print_rich
 from compress.utils.errors import CompressError, SeveralFailures, UsageError
 from compress.utils.hosts import FORMS
 
@@ -46,7 +46,9 @@ def bench(
         str,
         typer.Option("--driver", metavar="turns|mlperf", help="Interleaved rounds, or MLPerf's load generator."),
     ] = "turns",
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Duration of each MLPerf test.")] = 10,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="Duration of each MLPerf test.", callback=finite)
+    ] = 10,
     on: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,19 +150,21 @@ def evaluate(
             max=1,
             metavar="FRACTION",
             help="Exit with 3 if top-1 is shown to be lower, with 4 if neither is shown.",
+            callback=finite,
         ),
     ] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate an artifact on labelled images. The subfolders of a folder are named like its classes."""
-    if (folder is None) == (data is None):
+    images = folder if data is None else data
+    if images is None or (folder is not None and data is not None):
         raise UsageError("evaluate takes one --data: a folder with one subfolder per class, or a data set's name")
     from compress.deployment.artifact import load_artifact
     from compress.deployment.evaluate import evaluate as evaluate_artifact
     from compress.efficiency.verdict import EXIT_STATUS
 
-    record = evaluate_artifact(load_artifact(artifact, runtime), data or folder or "", min_top1)
+    record = evaluate_artifact(load_artifact(artifact, runtime), images, min_top1)
     if as_json:
         print_json(record)
     else:

@@ -6,6 +6,7 @@ import errno
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import NoReturn
 
 NO_FILE_SYSTEM_SUPPORT = (errno.ENODEV, errno.ENOLCK)
@@ -52,8 +53,11 @@ def report_error(error: Exception) -> int:
     return status
 
 
-def raise_on_signal(number: signal.Signals) -> list[int]:
-    """Raise `KeyboardInterrupt` on this signal too; the returned list collects the signals that have arrived."""
+def raise_on_signals() -> list[int]:
+    """Raise `KeyboardInterrupt` on SIGTERM and SIGHUP too; the returned list collects those that have arrived.
+
+    Ignored ones stay ignored: `nohup` starts what is to outlive its terminal with SIGHUP ignored.
+    """
     received: list[int] = []
 
     def interrupt(arrived: int, _: object) -> None:
@@ -61,14 +65,17 @@ def raise_on_signal(number: signal.Signals) -> list[int]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, interrupt)
     return received
 
 
 def exit_interrupted(received: list[int]) -> NoReturn:
-    """Exit as a shell expects after SIGTERM (143) or Ctrl-C (130)."""
-    print(f"interrupted; {_again()}" if _verb() in RESUMING else "interrupted", file=sys.stderr)
-    sys.exit(128 + signal.SIGTERM if received else 128 + signal.SIGINT)
+    """Exit as a shell expects after SIGTERM (143), SIGHUP (129) or Ctrl-C (130)."""
+    with suppress(OSError):  # of a terminal that is gone
+        print(f"interrupted; {_again()}" if _verb() in RESUMING else "interrupted", file=sys.stderr)
+    sys.exit(128 + (received[0] if received else signal.SIGINT))
 
 
 def _verb() -> str:

@@ -7,17 +7,21 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, print_json, print_rich, print_text
+from compress.cli.options import AsJson, finite, print_json, print_rich, print_text
 
 
 def gap(
     basis: Annotated[
         list[str] | None, typer.Option("--basis", help="Trend to use; default: all.", metavar="TREND")
     ] = None,
-    start: Annotated[float, typer.Option("--start", help="Year in which compute and hardware are level.")] = 2012,
+    start: Annotated[
+        float, typer.Option("--start", help="Year in which compute and hardware are level.", callback=finite)
+    ] = 2012,
     end: Annotated[
         float | None,
-        typer.Option("--end", help="Last year; default: the current date, or the end of a trend's data."),
+        typer.Option(
+            "--end", help="Last year; default: the current date, or the end of a trend's data.", callback=finite
+        ),
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run whose savings to convert into months.")] = None,
     models: Annotated[
@@ -26,7 +30,9 @@ def gap(
     hardware: Annotated[
         Path | None, typer.Option("--hardware", help="CSV of accelerators to fit, e.g. Epoch AI's.", metavar="FILE")
     ] = None,
-    since: Annotated[float, typer.Option("--since", help="Year of the earliest points to fit.")] = 2010,
+    since: Annotated[
+        float, typer.Option("--since", help="Year of the earliest points to fit.", callback=finite)
+    ] = 2010,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trends to a .svg, .png or .pdf file.")] = None,
     as_json: AsJson = False,
 ) -> None:

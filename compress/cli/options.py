@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from compress.utils.errors import UsageError
+from compress.utils.messages import one_line
 
 
 def _load_plugins(names: list[str] | None) -> list[str] | None:
@@ -29,6 +34,29 @@ def _runs_folder(value: str | Path) -> Path:
     from compress.store.origin import local_runs
 
     return local_runs(value)
+
+
+def refuse_empty(argv: Sequence[str]) -> None:
+    """Refuse empty words of a call: as a path, one would be the folder here, and as an option often "not given".
+
+    They come from unset variables of scripts, as in `--older-than "$AGE"`.
+
+    Raises:
+        UsageError: names the option, or the word before.
+    """
+    for before, word in pairwise(argv):
+        if word and not re.fullmatch("--[^=]+=", word):
+            continue
+        option = word[:-1] or before
+        name = option if option.startswith("-") else f"the argument after {one_line(option)}"
+        raise UsageError(f"{name} is empty; give it a value, or leave it out")
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse `inf` and `nan`, which the parser takes as numbers; every option that is a float has this callback."""
+    if value is None or math.isfinite(value):
+        return value
+    raise typer.BadParameter(f"{value} is not a finite number.")
 
 
 def complete_recipe(incomplete: str) -> list[str]:

@@ -16,6 +16,7 @@ from compress.cli.options import (
     RecipePaths,
     Runs,
     command_line,
+    finite,
     print_json,
     print_rich,
     print_text,
@@ -88,7 +89,13 @@ def plan(
     no_dry_run: NoDryRun = False,
     price: Annotated[
         float | None,
-        typer.Option("--price-per-hour", metavar="X", min=0, help="Price of an hour of this machine, in any currency."),
+        typer.Option(
+            "--price-per-hour",
+            metavar="X",
+            min=0,
+            help="Price of an hour of this machine, in any currency.",
+            callback=finite,
+        ),
     ] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,

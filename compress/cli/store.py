@@ -65,8 +65,8 @@ def clean(
     """Delete entries that meet all given conditions. What a running job uses stays."""
     from compress.store.gc import clean as clean_store
 
-    age = parse_age(older_than) if older_than else None
-    size = parse_size(max_size) if max_size else None
+    age = None if older_than is None else parse_age(older_than)
+    size = None if max_size is None else parse_size(max_size)
     _print_entries(clean_store(runs, keep_runs, age, size, dry_run=dry_run), runs, as_json)
     if not as_json:
         print("nothing was deleted (--dry-run)" if dry_run else "deleted")

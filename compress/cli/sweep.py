@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, Overrides, Plugins, RecipePath, Runs, print_json, print_rich, print_text
+from compress.cli.options import (
+    AsJson,
+    Overrides,
+    Plugins,
+    RecipePath,
+    Runs,
+    finite,
+    print_json,
+    print_rich,
+    print_text,
+)
 from compress.cli.run import Engine, NoDryRun
 
 
@@ -29,7 +39,9 @@ def sweep(
     trials: Annotated[
         int | None, typer.Option("--trials", min=0, help="End after so many trials; 0: only write the page again.")
     ] = None,
-    hours: Annotated[float | None, typer.Option("--hours", min=0, help="Begin no trial after so many hours.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0, help="Begin no trial after so many hours.", callback=finite)
+    ] = None,
     macs: Annotated[
         str | None, typer.Option("--macs", metavar="MACS", help="Begin no trial after so many training MACs, e.g. 2P.")
     ] = None,
@@ -39,7 +51,9 @@ def sweep(
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option("--tolerance", metavar="FRACTION", help="Find the cheapest that loses no more, e.g. 0.01."),
+        typer.Option(
+            "--tolerance", metavar="FRACTION", help="Find the cheapest that loses no more, e.g. 0.01.", callback=finite
+        ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make trials that failed again.")] = False,
     no_dry_run: NoDryRun = False,

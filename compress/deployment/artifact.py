@@ -10,8 +10,8 @@ import numpy as np
 
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, require_pixels
-from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs
-from compress.deployment.runtime import Array, Runner, Runtime
+from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
+from compress.deployment.runtime import Array, Runner, Runtime, require_images
 from compress.deployment.runtimes import require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
 from compress.models.class_list import CLASSES, ClassList, beside
@@ -71,8 +71,14 @@ class Artifact:
     def batch_logits(self, pixels: Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of a resized batch, uint8 `[n, 3, resolution, resolution]`.
 
-        A failure of the runtime is a `CompressError`.
+        Raises:
+            UsageError: pixels are of another type or shape.
+            CompressError: the runtime fails.
         """
+        shape = (3, self.preprocess.resolution, self.preprocess.resolution)
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            takes = f"uint8 [n, {', '.join(map(str, shape))}], 0 to 255 and not normalised"
+            raise UsageError(f"pixels must be {takes}, not {pixels.dtype} {list(pixels.shape)}; convert them")
         return self._run(self.run, pixels, "logits")
 
     def _run(self, run: Runner, pixels: Pixels, what: str) -> Array:
@@ -136,7 +142,7 @@ def load_verified(file: Path, name: str, threads: int | None = None) -> Artifact
     """Load what `verified` returned, as `load_artifact` does."""
     loader = require_engine(name)
     inputs, classes = read_inputs(file.parent)
-    listed, run = class_list(file, classes), loader.load(file, threads)
+    listed, run = class_list(file, classes), _guarded(file, loader.load(file, threads), inputs.resolution)
     artifact = Artifact(file, name, classes, inputs, run)
     if listed:
         artifact = replace(artifact, run=listed.after(run), embed=run, width=listed.width)
@@ -155,8 +161,20 @@ def load_classifier(runtime: Runtime, path: Path, threads: int | None = None) ->
     Raises:
         CompressError: the file or its class list cannot be read.
     """
-    run, listed = runtime.load(path, threads), beside(path)
+    side = int(read_preprocess(path.parent)["resolution"])
+    run, listed = _guarded(path, runtime.load(path, threads), side), beside(path)
     return listed.after(run) if listed else run
+
+
+def _guarded(path: Path, run: Runner, side: int) -> Runner:
+    """Refuse what is not float32 `[b, 3, side, side]`, which engines do not or each in its own words."""
+    shape = (3, side, side)
+
+    def guarded(images: Array) -> Array:
+        require_images(path, images, shape)
+        return run(np.ascontiguousarray(images))
+
+    return guarded
 
 
 def class_list(file: Path, classes: Sequence[str]) -> ClassList | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compress.deployment.artifact import find_artifact
 from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
 from compress.models.class_list import ClassList
-from compress.utils.atomic import write_atomic
+from compress.utils.atomic import CONTENT, folder_as_a_whole, remove_partials, write_atomic
 from compress.utils.checksums import SUMS, require_unchanged_artifact, write_sums
 from compress.utils.copying import copy_tree
 from compress.utils.errors import UsageError
@@ -116,19 +116,28 @@ def replace_classes(
         raise UsageError(f"{folder} gives logits of {truncate_list(present)}, which its weights hold; train it anew")
     if output is None and (run := _run_of(folder)):
         raise UsageError(f"{folder} belongs to the run {run}; name a folder for a copy with --output")
+    if output and output.is_dir():
+        remove_partials(output / CONTENT)
     if output and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"--output {output} exists; name a new folder")
     old = ClassList.read(folder)
     new = text.replace_classes(old, names.names, names.words, templates or old.templates)
-    target = output or folder
-    if output:
-        copy_tree(folder, output, leave_out=[SUMS])
+    content = {**read_preprocess(folder), "classes": list(new.names)}
+    if output is None:
+        _write(folder, new, content)
+        return folder
+    with folder_as_a_whole(output) as copy:
+        copy_tree(folder, copy, leave_out=[SUMS])
+        _write(copy, new, content)
+    return output
+
+
+def _write(target: Path, new: ClassList, content: Mapping[str, object]) -> None:
+    """Write a class list, and the `preprocess.json` and the checksums with it."""
     (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
     new.write(target)
-    content = {**read_preprocess(folder), "classes": list(new.names)}
     write_atomic(target / PREPROCESS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_sums(target)
-    return target
 
 
 def _run_of(folder: Path) -> Path | None:

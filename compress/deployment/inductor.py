@@ -27,7 +27,7 @@ from typing import Any
 
 from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage, products
-from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.deployment.runtime import Array, ExportSource, Runner, Runtime, require_images
 from compress.measurement.threads import torch_threads
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet
@@ -37,6 +37,7 @@ CXX = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 ANY = "any"  # name of the network for any batch size; the others are named after theirs
 FIXED = (1, 16)
 MACS = "compress_macs"
+SIDE = "compress_side"  # of the images in pixels: what is compiled reads beyond smaller ones
 # In the C++: calls that multiply, with their arguments, and the shapes of weights and results.
 CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution|qlinear)\w*\((.*)\)\);")
 BUFFER = re.compile(r"\b(buf\d+)(?:_handle)?\b")
@@ -81,9 +82,12 @@ class Inductor(Runtime):
         import torch
 
         networks, count = _networks(path), thread_count(threads)
+        side = int(json.loads(_members(path, "_metadata.json")[0]).get(SIDE, 0))  # absent from earlier versions' files
         sizes = sorted((int(name) for name in networks if name != ANY), reverse=True)
 
         def run(images: Array) -> Array:
+            if side:
+                require_images(path, images, (3, side, side))
             batch = torch.from_numpy(np.ascontiguousarray(images))
             with torch.inference_mode(), torch_threads(count):
                 if ANY in networks:
@@ -152,7 +156,10 @@ def _compile(source: ExportSource, name: str, work: Path) -> Any:
         "freezing": True,
         "cpp.dynamic_threads": True,  # otherwise the number of threads at compile time is compiled in
         "aot_inductor.package": True,
-        "aot_inductor.metadata": {MACS: str(weight_macs(source.model, source.resolution))},
+        "aot_inductor.metadata": {
+            MACS: str(weight_macs(source.model, source.resolution)),
+            SIDE: str(source.resolution),
+        },
         # Its folder, chosen when the module is imported, may be the temporary one of a run, below the user's own.
         "cpp_cache_precompile_headers": bool(PLAIN.fullmatch(getattr(codecache, "_HEADER_DIR", ""))),
         "aot_inductor.output_path": str(work / "inductor" / name),

@@ -17,7 +17,7 @@ from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.ncnn_weights import Layer, is_half
 from compress.deployment.preprocess_file import PREPROCESS
-from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.deployment.runtime import Array, ExportSource, Runner, Runtime, require_images
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
@@ -85,8 +85,8 @@ class Ncnn(Runtime):
 
         def run(images: Array) -> Array:
             nonlocal takes_batches
-            if expected and images.shape[1:] != expected:
-                raise CompressError(f"{path} takes images of shape {list(expected)}, not {list(images.shape[1:])}")
+            if expected:
+                require_images(path, images, expected)
             logits = infer(images) if takes_batches or len(images) == 1 else None
             if logits is not None:
                 return logits

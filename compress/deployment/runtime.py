@@ -29,6 +29,17 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 Runner = Callable[[Array], Array]  # images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
 
 
+def require_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
+    """Refuse images that are not float32 `[b, *shape]`, where engines read beyond them, cast, or compute another size.
+
+    Raises:
+        UsageError: says what the file takes.
+    """
+    if images.dtype != "float32" or images.shape[1:] != shape:
+        takes = f"float32 [batch, {', '.join(map(str, shape))}]"
+        raise UsageError(f"{path} takes images {takes}, not {images.dtype} {list(images.shape)}; convert them")
+
+
 @dataclass(frozen=True)
 class ExportSource:
     """A network to export."""

@@ -52,7 +52,8 @@ def check(root: Path) -> Iterator[str]:
     if remote := Remote.of(root):
         yield from check_remote(remote)
     for entry in _local_entries(root):
-        if not entry.unfinished and (damage := find_damage(entry.path)):
+        # What is gone by now was deleted while it was read, which is not damage.
+        if not entry.unfinished and (damage := find_damage(entry.path)) and entry.path.is_dir():
             yield f"{entry.path} is damaged ({damage}); the next run that needs it rebuilds it"
 
 

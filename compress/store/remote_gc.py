@@ -35,7 +35,7 @@ def remote_entries(remote: Remote, root: Path) -> list[Entry]:
 def check_remote(remote: Remote) -> Iterator[str]:
     """Read every file of every entry, and yield a line per damaged entry."""
     for key in sorted(remote.all_keys()):
-        if damage := remote.damage(key):
+        if (damage := remote.damage(key)) and remote.has(key):  # not deleted meanwhile
             yield f"{remote.folder.url}/{key} is damaged ({damage}); the next run without a copy of it rebuilds it"
 
 

@@ -6,13 +6,17 @@ import errno
 import glob
 import os
 import secrets
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compress.utils.processes import host_name, is_alive, owner_name
 
 CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 OPEN_ELSEWHERE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY})
+CONTENT = "content"  # what a folder that is there is filled by, while it is made
 ATTEMPTS, PAUSE_S = 10, 0.05  # to rename over a file that is open elsewhere
 
 
@@ -40,13 +44,43 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{owner_name(host_name(), os.getpid())}.{secrets.token_hex(4)}.partial")
 
 
+@contextmanager
+def folder_as_a_whole(folder: Path) -> Iterator[Path]:
+    """Return a folder to fill, which becomes `folder`, absent or empty before; on failure it is deleted.
+
+    One that is there stays, since it may be the current one or a mount: the new one is made in it, and its content
+    moved up. What killed processes of this machine left for the same folder is removed.
+    """
+    remove_partials(folder)
+    if folder.is_dir():
+        remove_partials(folder / CONTENT)
+    place = folder / CONTENT if folder.is_dir() else folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(place)
+    partial.mkdir()
+    try:
+        yield partial
+        if place == folder:
+            partial.rename(folder)
+        else:
+            for child in sorted(partial.iterdir()):
+                child.rename(folder / child.name)
+            partial.rmdir()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def remove_partials(path: Path) -> None:
-    """Remove files named by `partial_path` that processes of this machine left for `path` when they were killed."""
+    """Remove what is named by `partial_path` and killed processes of this machine left for `path`."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.*.*.partial"):
         *_, process, _, _ = partial.name.split(".")
         owner = owner_name(host_name(), int(process)) if process.isdecimal() else ""
         if owner and f".{owner}." in partial.name and not is_alive(int(process)):
-            partial.unlink(missing_ok=True)
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

@@ -101,11 +101,12 @@ def require_unchanged_artifact(folder: Path) -> None:
     Raises:
         CompressError: a file has changed or is missing.
     """
-    run = folder.absolute().parent.parent.parent
+    folder = folder.resolve()  # of a link or `..` the parents are others
+    run = folder.parent.parent.parent
     if (folder / SUMS).is_file():
         lines = find_changes(folder)
     elif (run / SUMS).is_file():
-        prefix = f"{folder.absolute().relative_to(run).as_posix()}/"
+        prefix = f"{folder.relative_to(run).as_posix()}/"
         lines = find_changes(run, [name for name in read_sums(run) if name.startswith(prefix)])
     else:
         return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_it_ends_the_command_line_like_one(monkeypatch: pytest.MonkeyPatch, call
     monkeypatch.setattr("compress.recipe.load.load_recipe", lambda *_: left_early())
     done = typed(*call)
     assert (done.returncode, done.stderr) == (130, says)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_ends_the_command_line_unless_it_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int, ignored: bool
+) -> None:
+    def load(*_: object) -> None:
+        signal.raise_signal(number)
+        raise CompressError("goes on")
+
+    monkeypatch.setattr("compress.recipe.load.load_recipe", load)
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        done = typed("run", "quickstart")
+    finally:
+        signal.signal(number, before)
+    said = "error: goes on\n" if ignored else "interrupted; rerun the same command to resume\n"
+    assert (done.returncode, done.stderr) == (1 if ignored else status, said)
 
 
 @pytest.mark.parametrize(("verb", "ending"), [("sweep", "rerun the same command to resume"), ("bench", "same command")])

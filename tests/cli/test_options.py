@@ -8,14 +8,18 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+import typer
 from results_factory import example_record
+from support import typed
 
-from compress.cli import main
-from compress.cli.options import TEXT_WIDTH, command_line, print_json, print_text
+from compress.cli import app, main
+from compress.cli.options import TEXT_WIDTH, command_line, print_json, print_text, refuse_empty
 
 
 @pytest.mark.parametrize(
@@ -72,6 +76,55 @@ def test_prose_is_broken_between_words(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == path and " ".join(lines[:-1]) == words.strip()
     assert max(map(len, lines[:-1])) <= width and not any(line.endswith("-") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("store", "clean", "--older-than", "", "--max-size", "1KB"), "--older-than is empty"),
+        (("store", "clean", "--max-size=", "--keep-runs", "1"), "--max-size is empty"),
+        (("store", "list", "--runs", ""), "--runs is empty"),
+        (("evaluate", "artifact", "--data", ""), "--data is empty"),
+        (("evaluate", "artifact", ""), "the argument after artifact is empty"),
+        (("init", "photos", "-o", ""), "-o is empty"),
+    ],
+)
+def test_empty_values_are_refused(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    entry = tmp_path / "runs" / "store" / ("a" * 16)
+    entry.mkdir(parents=True)
+    done = typed(*words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: {says}; give it a value, or leave it out\n")
+    assert entry.is_dir()
+
+
+def test_an_override_may_be_empty() -> None:
+    refuse_empty(["compress-model", "run", "quickstart", "--set", "a.b=", "--set=a.b="])
+
+
+def floats(group: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Verb and name of each option that is a float."""
+    for verb in group.registered_commands:
+        assert verb.callback
+        name = verb.name or verb.callback.__name__.replace("_", "-")
+        for hint in get_type_hints(verb.callback, include_extras=True).values():
+            kind, *about = get_args(hint) or (hint,)
+            if about and (kind is float or float in get_args(kind)):
+                yield (*path, name, about[0].default)  # of an annotation, which has the name first
+    for below in group.registered_groups:
+        yield from floats(below.typer_instance or typer.Typer(), (*path, below.name or ""))
+
+
+FLOATS = list(floats(app))
+
+
+@pytest.mark.parametrize("words", FLOATS, ids=" ".join)
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_numbers_that_are_not_finite_are_refused(words: tuple[str, ...], value: str) -> None:
+    assert len(FLOATS) >= 8
+    done = typed(*words, value)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and words[-1] in said
+    assert f"{value} is not a finite number" in said or "Input should be" in said, "by the callback or by a bound"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

@@ -24,7 +24,7 @@ from support import environment
 from torch import nn
 
 from compress import plugins
-from compress.deployment.artifact import find_artifact, load_artifact
+from compress.deployment.artifact import find_artifact, load_artifact, load_classifier
 from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
@@ -206,6 +206,37 @@ def test_an_artifact_is_loaded_in_it(name: str, built: Built) -> None:
     artifact = load_artifact(built(name), name)
     assert artifact.runtime == name and artifact.classes == tuple(PREPROCESS["classes"])
     assert artifact(np.zeros((2, 20, 20, 3), np.uint8)).shape == (2, 5)
+
+
+@each()
+def test_images_of_another_type_or_shape_are_refused(name: str, built: Built) -> None:
+    runtime, path = runs_here(name), built(name)
+    artifact, good = load_artifact(path, name), images(2).numpy()
+    runners = artifact.run, load_classifier(runtime, path)
+    for bad in (good.astype(np.float64), good.astype(np.float16), good[:, :, :8], good[:, :1], good[0]):
+        for run in runners:
+            one_line(partial(run, bad), r"takes images float32 \[batch, 3, 16, 16\], not float", UsageError)
+    wide = np.zeros((2, 3, 16, 32), np.float32)
+    wide[..., ::2] = good
+    for run in runners:
+        assert np.allclose(run(wide[..., ::2]), run(good), atol=1e-5), "views are copied"
+    pixels = np.zeros((2, 3, 16, 16), np.uint8)
+    assert artifact.batch_logits(pixels).shape == (2, 5)
+    for other in (pixels / np.float32(255), pixels.astype(np.int64), pixels[:, :, :8], pixels.reshape(2, 16, 16, 3)):
+        one_line(partial(artifact.batch_logits, other), r"pixels must be uint8 \[n, 3, 16, 16\]", UsageError)
+
+
+@each()
+@pytest.mark.parametrize("side", [8, 32])
+def test_a_preprocess_json_of_another_resolution_is_refused(name: str, side: int, built: Built, tmp_path: Path) -> None:
+    """Engines that do not check would read beyond the images, or compute another size than the file was made for."""
+    runs_here(name)
+    if name not in RUNTIMES or not isinstance(RUNTIMES[name].where, str):
+        pytest.skip("the file does not have its size")
+    whole = built(name)
+    path = Path(shutil.copytree(whole.parent, tmp_path / "copy")) / whole.name
+    (path.parent / "preprocess.json").write_text(json.dumps({**PREPROCESS, "resolution": side}))
+    one_line(partial(load_artifact, path, name), "does not run in")
 
 
 @each()

@@ -89,7 +89,7 @@ def test_a_graph_whose_ends_have_other_names_is_one_clear_line(artifact: Path, t
 
 def test_images_of_another_shape_are_refused(artifact: Path, tmp_path: Path) -> None:
     run = find_runtime("ncnn").load(artifact)
-    with pytest.raises(CompressError, match=r"ncnn\.param takes images of shape \[3, 16, 16\], not \[3, 8, 16\]"):
+    with pytest.raises(CompressError, match=r"ncnn\.param takes images float32 \[batch, 3, 16, 16\], not .*\[2, 3, 8"):
         run(images(2).numpy()[:, :, :8])
     for name in ("param", "bin"):
         shutil.copy(artifact.with_suffix(f".{name}"), tmp_path)

@@ -195,7 +195,7 @@ def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize(("how", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("how", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_run_reports_how_to_resume(done_job: Callable[[], Job], how: signal.Signals, expected: int) -> None:
     job = done_job()
     job.write(epochs=300)

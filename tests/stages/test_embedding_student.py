@@ -221,6 +221,23 @@ def test_a_killed_change_of_classes_is_made_good(made: Made, copied: Path, monke
         assert load_artifact(copied).classes == ("one",)
 
 
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_copy_that_fails_leaves_nothing(
+    made: Made, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool, error: type[BaseException]
+) -> None:
+    text, output = load_text(made.artifacts / "student" / TEXT), tmp_path / "new" / "copy"
+    if exists:
+        output.mkdir(parents=True)
+    for place in ("copy_tree", "write_atomic", "write_sums"):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(f"compress.deployment.classes.{place}", Mock(side_effect=error))
+            replace_classes(copied, ONE, [], text, output)
+        assert list((tmp_path / "new").rglob("*")) == ([output] if exists else [])
+    assert load_artifact(replace_classes(copied, ONE, [], text, output)).classes == ("one",)
+    assert sorted(file.name for file in output.iterdir()) == sorted(file.name for file in copied.iterdir())
+
+
 def test_classes_of_a_run_are_changed_in_a_copy(made: Made, copied: Path, tmp_path: Path) -> None:
     text = load_text(made.artifacts / "student" / TEXT)
     (tmp_path / "results.json").touch()

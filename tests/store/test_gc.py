@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from compress.store.gc import check, clean, entries, keys_used_by_runs
-from compress.store.manifest import MANIFEST
+from compress.store.manifest import MANIFEST, find_damage
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import key_of
@@ -159,6 +159,17 @@ def test_check_names_changed_files_and_exchanged_entries(runs: Path) -> None:
     report = "\n".join(check(store))
     assert f"{KEYS[0]} is damaged (a has changed)" in report
     assert f"{KEYS[1]} is damaged (it is the entry {KEYS[2]})" in report and report.count("\n") == 2
+
+
+def test_check_does_not_report_what_is_deleted_meanwhile(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def delete(path: Path) -> str | None:
+        if path.name == KEYS[3]:  # the first that is checked
+            (path / "a").write_bytes(b"")
+            assert len(clean(runs, older_than=timedelta(days=15))) == 3  # all others
+        return find_damage(path)
+
+    monkeypatch.setattr("compress.store.gc.find_damage", delete)
+    assert [line.partition(" is ")[0] for line in check(runs / "store")] == [str(runs / "store" / KEYS[3])]
 
 
 def test_clean_needs_a_condition_and_a_store() -> None:

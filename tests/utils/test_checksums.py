@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.utils.atomic import write_atomic
+from compress.utils.atomic import folder_as_a_whole, write_atomic
 from compress.utils.checksums import (
     SUMS,
     check_run,
@@ -96,6 +96,22 @@ def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own:
             require_unchanged_artifact(folder)
 
 
+@pytest.mark.parametrize("place", ["linked", "run/artifacts/int8/onnx/../onnx", "run/artifacts/int8/none/../onnx", "."])
+def test_an_artifact_is_checked_by_its_runs_sums_however_it_is_named(
+    run: Path, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = run / "artifacts" / "int8" / "onnx"
+    (artifact / SUMS).unlink()
+    write_sums(run)
+    (tmp_path / "linked").symlink_to(artifact)
+    (run / "artifacts" / "int8" / "none").mkdir()
+    monkeypatch.chdir(artifact if place == "." else tmp_path)
+    require_unchanged_artifact(Path(place))
+    (artifact / "model.onnx").write_bytes(b"\0\2")
+    with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
+        require_unchanged_artifact(Path(place))
+
+
 def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -106,6 +122,21 @@ def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
         file.write_text("half")
     write_atomic(tmp_path / "a.json", "whole")
     assert sorted(tmp_path.iterdir()) == sorted([*files[1:], tmp_path / "a.json"])
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_partial_folders_of_killed_writers_are_removed(tmp_path: Path, exists: bool) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = tmp_path / "folder"
+    for path in (folder, folder / "content") if exists else (folder,):
+        left = path.with_name(f".{path.name}.{owner_name(host_name(), dead.pid)}.01234567.partial")
+        left.mkdir(parents=True)
+        (left / "a").write_text("half")
+    with folder_as_a_whole(folder) as partial:
+        assert not (folder / "a").exists() and list(partial.iterdir()) == []
+        (partial / "a").write_text("whole")
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "a"]
 
 
 def test_writers_with_one_process_number_have_files_of_their_own(
