@@ -66,9 +66,7 @@ def remove_channels(
             )
         pruner.step()
         for module in attention:
-            module.attn_dim = module.qkv.out_features // 3
-            module.head_dim = module.attn_dim // module.num_heads
-            module.scale = module.head_dim**-0.5
+            _narrow_heads(module)
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
             copied(example)
@@ -91,6 +89,18 @@ def _ratio(model: nn.Module, layer: str, share: float, round_to: int) -> float:
 def _attention(model: nn.Module) -> list[Any]:
     """timm's attention layers, whose heads become narrower, and which store the width themselves."""
     return [m for m in model.modules() if {"num_heads", "head_dim", "attn_dim"} <= vars(m).keys() and hasattr(m, "qkv")]
+
+
+@torch.no_grad()
+def _narrow_heads(attention: Any) -> None:
+    """Tell an attention layer its new width; queries keep the temperature, as its scale follows from the width."""
+    before = attention.head_dim
+    attention.attn_dim = attention.qkv.out_features // 3
+    attention.head_dim = attention.attn_dim // attention.num_heads
+    attention.scale = attention.head_dim**-0.5
+    for queries in (attention.qkv.weight, attention.qkv.bias):
+        if queries is not None:
+            queries[: attention.attn_dim] *= math.sqrt(attention.head_dim / before)
 
 
 def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
