@@ -65,9 +65,11 @@ def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, spar
     hide = len(sizes) - (counted - math.floor(sparsity * counted))
     if hide <= 0:
         return
-    threshold = sizes.kthvalue(hide).values
-    for name, mask in masks.items():
-        mask.mask &= unmasked_weight(network, name).abs() > threshold
+    hidden = sizes.argsort(stable=True)[:hide]  # a threshold would mask all weights of its size
+    kept = torch.ones_like(sizes, dtype=torch.bool).index_fill_(0, hidden, False)
+    parts = kept.split([int(mask.mask.sum()) for mask in masks.values()])
+    for mask, part in zip(masks.values(), parts, strict=True):
+        mask.mask[mask.mask.clone()] = part
 
 
 @torch.no_grad()
