@@ -13,9 +13,10 @@ import torch.nn.functional as F
 import torch_pruning
 from torch import Tensor, nn
 
-from compress.pruning.groups import width
+from compress.pruning.groups import refuse_padded_channels, width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
+from compress.utils.errors import CompressError
 
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
@@ -44,6 +45,7 @@ def remove_channels(
     shares = ratio if isinstance(ratio, Mapping) else {}
     ratios = {name: _ratio(model, name, share, settings.round_to) for name, share in shares.items()}
     with boundary("torch-pruning", type(model).__name__):
+        refuse_padded_channels(model, resolution)
         copied = copy.deepcopy(model).eval()
         for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
             parameter.grad = None if original.grad is None else original.grad.clone()
@@ -69,7 +71,12 @@ def remove_channels(
             _narrow_heads(module)
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
-            copied(example)
+            given, before = copied(example), copy.deepcopy(model).eval()(example)
+    if given.shape != before.shape:
+        raise CompressError(
+            f"{type(model).__name__} would lose outputs by pruning, as its classifier was not recognised: "
+            f"{list(before.shape[1:])} to {list(given.shape[1:])}; name its classifier in `keep`"
+        )
     return copied
 
 

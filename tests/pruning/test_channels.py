@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from compress.models.cifar_resnets import CifarResNet
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, accumulate_gradients, remove_channels
 from compress.pruning.groups import coupled_layers, kept_layers
@@ -124,6 +127,34 @@ def test_attention_without_dimensions_that_are_zero_gives_the_same_logits(fused:
     images = torch.randn(2, 3, 8, 8)
     assert pruned.blocks[0].attn.head_dim == 4
     torch.testing.assert_close(pruned(images), model(images), atol=1e-6, rtol=1e-6)
+
+
+class HeadFirst(nn.Module):
+    """Registers its classifier before the layers that are computed before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.first, self.last = nn.Linear(16, 8), nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.last(self.first(images).relu()).relu().mean((2, 3)))
+
+
+def test_a_network_that_would_lose_classes_is_refused_unless_its_classifier_is_named() -> None:
+    with pytest.raises(CompressError, match=r"^HeadFirst would lose outputs .*: \[8\] to \[\d\]; name its classifier"):
+        prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2))
+    pruned = prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2, keep=["head"]))
+    assert pruned(torch.zeros(1, 3, 8, 8)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+def test_a_network_that_pads_channels_is_refused(option: Literal["A", "B"]) -> None:
+    model, settings = CifarResNet(4, [1, 1], [8, 16], option, 1), Channels(target_macs=0.5, round_to=1)
+    if option == "B":
+        prune_channels(model, 8, settings)
+        return
+    with pytest.raises(CompressError, match="^CifarResNet pads channels with zeros, which torch-pruning cannot follow"):
+        prune_channels(model, 8, settings)
 
 
 def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:
