@@ -13,7 +13,8 @@ import torch.nn.functional as F
 import torch_pruning
 from torch import Tensor, nn
 
-from compress.pruning.groups import refuse_padded_channels, width
+from compress.measurement.compute import evaluating
+from compress.pruning.groups import width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
@@ -38,14 +39,13 @@ def remove_channels(
     """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
     Raises:
-        CompressError: torch-pruning cannot trace this architecture.
+        CompressError: torch-pruning cannot trace this architecture, or would remove classes.
     """
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
     shares = ratio if isinstance(ratio, Mapping) else {}
     ratios = {name: _ratio(model, name, share, settings.round_to) for name, share in shares.items()}
     with boundary("torch-pruning", type(model).__name__):
-        refuse_padded_channels(model, resolution)
         copied = copy.deepcopy(model).eval()
         for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
             parameter.grad = None if original.grad is None else original.grad.clone()
@@ -71,7 +71,9 @@ def remove_channels(
             _narrow_heads(module)
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
-            given, before = copied(example), copy.deepcopy(model).eval()(example)
+            given = copied(example)
+            with evaluating(model):
+                before = model(example)
     if given.shape != before.shape:
         raise CompressError(
             f"{type(model).__name__} would lose outputs by pruning, as its classifier was not recognised: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import torch_pruning
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compress.measurement.compute import evaluating
 from compress.models.heads import classifiers, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
@@ -83,12 +83,12 @@ def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
     Raises:
         CompressError: it pads channels.
     """
-    with torch.no_grad(), _ChannelPads() as pads:
-        copy.deepcopy(model).eval()(torch.zeros(1, 3, resolution, resolution))
+    with evaluating(model), torch.no_grad(), _ChannelPads() as pads:
+        model(torch.zeros(1, 3, resolution, resolution))
     if pads.found:
         raise CompressError(
-            f"{type(model).__name__} pads channels with zeros, which torch-pruning cannot follow; use `kind: sparsify`, "
-            "or a network without (cifar_resnet: `option: B`)"
+            f"{type(model).__name__} pads channels with zeros, which torch-pruning cannot follow; use "
+            "`kind: sparsify`, or a network without (cifar_resnet: `option: B`)"
         )
 
 

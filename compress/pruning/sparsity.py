@@ -65,8 +65,10 @@ def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, spar
     hide = len(sizes) - (counted - math.floor(sparsity * counted))
     if hide <= 0:
         return
-    hidden = sizes.argsort(stable=True)[:hide]  # a threshold would mask all weights of its size
-    kept = torch.ones_like(sizes, dtype=torch.bool).index_fill_(0, hidden, False)
+    threshold = sizes.kthvalue(hide).values
+    kept = sizes >= threshold
+    tied = (sizes == threshold).nonzero().flatten()
+    kept[tied[: hide - int((~kept).sum())]] = False  # in order: not all weights of this size need to go
     parts = kept.split([int(mask.mask.sum()) for mask in masks.values()])
     for mask, part in zip(masks.values(), parts, strict=True):
         mask.mask[mask.mask.clone()] = part

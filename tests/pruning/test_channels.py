@@ -153,7 +153,9 @@ def test_a_network_that_pads_channels_is_refused(option: Literal["A", "B"]) -> N
     if option == "B":
         prune_channels(model, 8, settings)
         return
-    with pytest.raises(CompressError, match="^CifarResNet pads channels with zeros, which torch-pruning cannot follow"):
+    with pytest.raises(
+        CompressError, match=r"^CifarResNet pads channels with zeros, which torch-pruning cannot follow"
+    ):
         prune_channels(model, 8, settings)
 
 
