@@ -37,7 +37,7 @@ from compress.recipe.fit import Distillation
 from compress.recipe.quantizer_name import AUTO
 from compress.recipe.schema import Trainer
 from compress.training.fit import FitResult, fit
-from compress.training.freeze import freezing
+from compress.training.freeze import flags_restored, freezing
 from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
@@ -124,7 +124,13 @@ def distill(
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
     loaded = LoadedTeacher(teacher, nn.Identity(), teacher_preprocess or preprocess)
-    with freezing(student, chosen.freeze), evaluating(teacher), tempfile.TemporaryDirectory() as folder:
+    device = device_of(teacher)
+    with ExitStack() as restored:
+        restored.enter_context(flags_restored(student, teacher))
+        restored.enter_context(evaluating(teacher))
+        restored.callback(teacher.to, device)
+        restored.enter_context(freezing(student, chosen.freeze))
+        folder = restored.enter_context(tempfile.TemporaryDirectory())
         module = FitModule(
             student,
             preprocess,

@@ -168,7 +168,7 @@ def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[
     if parameter is not None:
         images = images.to(parameter)
     counter = _Counter()
-    with evaluating(model), _unfused(), torch.inference_mode(False), gradients, counter.watching(model), counter:
+    with evaluating(model), unfused(), torch.inference_mode(False), gradients, counter.watching(model), counter:
         model(images)
     if counter.quantized:
         raise CompressError(
@@ -198,7 +198,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _unfused() -> Iterator[None]:
+def unfused() -> Iterator[None]:
     """Keep the fused transformer layer off: it is one operator without a formula."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 import torch_pruning
 from torch import Tensor, nn
 
+from compress.measurement.compute import evaluating
 from compress.pruning.groups import width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
+from compress.utils.errors import CompressError
 
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
@@ -37,7 +39,7 @@ def remove_channels(
     """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
     Raises:
-        CompressError: torch-pruning cannot trace this architecture.
+        CompressError: torch-pruning cannot trace this architecture, or would remove classes.
     """
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
@@ -66,12 +68,17 @@ def remove_channels(
             )
         pruner.step()
         for module in attention:
-            module.attn_dim = module.qkv.out_features // 3
-            module.head_dim = module.attn_dim // module.num_heads
-            module.scale = module.head_dim**-0.5
+            _narrow_heads(module)
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
-            copied(example)
+            given = copied(example)
+            with evaluating(model):
+                before = model(example)
+    if given.shape != before.shape:
+        raise CompressError(
+            f"{type(model).__name__} would lose outputs by pruning, as its classifier was not recognised: "
+            f"{list(before.shape[1:])} to {list(given.shape[1:])}; name its classifier in `keep`"
+        )
     return copied
 
 
@@ -91,6 +98,18 @@ def _ratio(model: nn.Module, layer: str, share: float, round_to: int) -> float:
 def _attention(model: nn.Module) -> list[Any]:
     """timm's attention layers, whose heads become narrower, and which store the width themselves."""
     return [m for m in model.modules() if {"num_heads", "head_dim", "attn_dim"} <= vars(m).keys() and hasattr(m, "qkv")]
+
+
+@torch.no_grad()
+def _narrow_heads(attention: Any) -> None:
+    """Tell an attention layer its new width; queries keep the temperature, as its scale follows from the width."""
+    before = attention.head_dim
+    attention.attn_dim = attention.qkv.out_features // 3
+    attention.head_dim = attention.attn_dim // attention.num_heads
+    attention.scale = attention.head_dim**-0.5
+    for queries in (attention.qkv.weight, attention.qkv.bias):
+        if queries is not None:
+            queries[: attention.attn_dim] *= math.sqrt(attention.head_dim / before)
 
 
 def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

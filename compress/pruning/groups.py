@@ -5,14 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch_pruning
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from compress.measurement.compute import evaluating
 from compress.models.heads import classifiers, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
+from compress.utils.errors import CompressError
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
     names = {module: name for name, module in model.named_modules()}
     groups = []
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
+        refuse_padded_channels(model, resolution)
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
         for items in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
@@ -59,6 +64,32 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
                     group.layers.append(names[module])
             groups.append(group)
     return groups
+
+
+class _ChannelPads(TorchDispatchMode):
+    """Finds operators that pad the channels of maps."""
+
+    found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.constant_pad_nd.default and args[0].ndim == 4 and any(args[1][4:6]):
+            self.found = True
+        return func(*args, **(kwargs or {}))
+
+
+def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
+    """Refuse a network that pads channels: torch-pruning ignores where the padded ones are, and would mix up others.
+
+    Raises:
+        CompressError: it pads channels.
+    """
+    with evaluating(model), torch.no_grad(), _ChannelPads() as pads:
+        model(torch.zeros(1, 3, resolution, resolution))
+    if pads.found:
+        raise CompressError(
+            f"{type(model).__name__} pads channels with zeros, which torch-pruning cannot follow; use "
+            "`kind: sparsify`, or a network without (cifar_resnet: `option: B`)"
+        )
 
 
 def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:

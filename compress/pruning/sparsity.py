@@ -66,8 +66,12 @@ def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, spar
     if hide <= 0:
         return
     threshold = sizes.kthvalue(hide).values
-    for name, mask in masks.items():
-        mask.mask &= unmasked_weight(network, name).abs() > threshold
+    kept = sizes >= threshold
+    tied = (sizes == threshold).nonzero().flatten()
+    kept[tied[: hide - int((~kept).sum())]] = False  # in order: not all weights of this size need to go
+    parts = kept.split([int(mask.mask.sum()) for mask in masks.values()])
+    for mask, part in zip(masks.values(), parts, strict=True):
+        mask.mask[mask.mask.clone()] = part
 
 
 @torch.no_grad()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from compress.measurement.compute import unfused
 from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
@@ -23,6 +25,9 @@ LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
 def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> GraphModule:
     """Export a copy of `model` to a graph for any batch size.
 
+    In a graph for `training` batch norm takes its statistics from the batch; all else is in eval mode, as nothing can
+    set it to eval mode later: dropout and stochastic depth would stay on for good.
+
     `example` is `[b, 3, r, r]` with b >= 2: from one image the exporter would infer a fixed batch of one.
 
     Raises:
@@ -30,8 +35,19 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
     """
     shapes = ({0: torch.export.Dim("batch")},)
     # A failed export prints the graph so far.
-    with boundary("torch.export", type(model).__name__), quiet(), redirect_stderr(StringIO()), torch.no_grad():
-        copied = copy.deepcopy(model).cpu().train(training)
+    with (
+        ExitStack() as modes,
+        boundary("torch.export", type(model).__name__),
+        quiet(),
+        redirect_stderr(StringIO()),
+        torch.no_grad(),
+    ):
+        copied = copy.deepcopy(model).cpu()
+        copied.train().eval()  # clears what networks such as LeViT cache in eval mode
+        for module in copied.modules():
+            module.training = training and isinstance(module, _BatchNorm)
+        if training:
+            modes.enter_context(unfused())  # the fused transformer layer is for inference
         graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     assert isinstance(graph, GraphModule)
     _name_calls_apart(graph)

@@ -74,7 +74,7 @@ class FilePair:
                 weights = [self._values[name] for name in layer.node.input[1:]]
                 alone, by_input = (self._single[number](integers, own) for own in (weights, float_weights))
                 found = LayerErrors(alone, by_input, rounded[layer.node.output[0]])
-            see(number, LayerRun(given, output, found))
+            see(number, LayerRun(given, output, found, layer.exact.op_type == "Conv"))
         return logits, rounded_logits
 
     def logits(self, images: Tensor, in_float: int | None) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from compress.measurement.device import on_device
-from compress.quantization.capture import capture, is_dequantize, is_quantized, layer_nodes, ops
+from compress.quantization.capture import CONVOLUTIONS, capture, is_dequantize, is_quantized, layer_nodes, ops
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.noise_sums import LayerErrors, LayerRun, QuantizedInput
 from compress.quantization.pt2e import prepare
@@ -69,7 +69,7 @@ class GraphPair:
                 rounded = layer.rounded(given)
                 alone = layer.call(arguments, rounded, rounded_weights[number])
                 found = LayerErrors(alone, layer.call(arguments, rounded, weight), outputs.pop(number))
-            see(number, LayerRun(given, output, found))
+            see(number, LayerRun(given, output, found, layer.node.target in CONVOLUTIONS))
 
         logits = None
         if errors:

@@ -48,11 +48,12 @@ class LayerRun:
     given: Tensor
     output: Tensor
     errors: LayerErrors | None  # None where they are not asked for
+    convolves: bool  # else it is linear, over the last dimension
 
     @property
     def channel(self) -> int:
         """Dimension of the input that holds the channels."""
-        return 1 if self.output.ndim == 4 else self.given.ndim - 1
+        return 1 if self.convolves else self.given.ndim - 1
 
 
 @dataclass

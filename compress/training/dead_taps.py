@@ -9,7 +9,7 @@ are pruned, nor in the scales of INT8.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,8 +40,8 @@ class OnePixelConv(nn.Module):
 def without_dead_taps(network: nn.Module, resolution: int) -> Iterator[int]:
     """Replace the convolutions of `network` that have dead taps for images of `resolution` pixels, until exit.
 
-    Layers other than plain, ungrouped `nn.Conv2d` with zero padding are left alone, as are frozen ones and those that
-    are called with maps of several sizes.
+    Layers other than plain, ungrouped `nn.Conv2d` with zero padding are left alone, as are frozen ones, those that
+    are called with maps of several sizes, and those that share their weight.
 
     Yields:
         The number of weights left out.
@@ -87,11 +87,12 @@ def _dead_convs(network: nn.Module, resolution: int) -> dict[str, Size]:
     for hook in hooks:
         hook.remove()
     dead = {}
+    owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
     names: dict[nn.Module, list[str]] = defaultdict(list)
     for name, module in network.named_modules(remove_duplicate=False):
         names[module].append(name)
     for module in plain:
-        if len(sizes[module]) == 1 and len(names[module]) == 1:
+        if len(sizes[module]) == 1 and len(names[module]) == 1 and owners[id(module.weight)] == 1:
             ((size, output),) = sizes[module]
             live = tuple(part.stop - part.start for part in _live_taps(module, size)[2:])
             if output == (1, 1) and live != module.kernel_size:

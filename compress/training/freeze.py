@@ -38,6 +38,18 @@ def freezing(network: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
             network.get_parameter(name).requires_grad_(True)
 
 
+@contextmanager
+def flags_restored(*networks: nn.Module) -> Iterator[None]:
+    """Restore afterwards which parameters of the networks have a gradient."""
+    flags = [{name: p.requires_grad for name, p in network.named_parameters()} for network in networks]
+    try:
+        yield
+    finally:
+        for network, own in zip(networks, flags, strict=True):
+            for name, flag in own.items():  # by name: parameters may have been replaced meanwhile
+                network.get_parameter(name).requires_grad_(flag)
+
+
 def frozen_norms(network: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """Find the batch norms in frozen modules, and those whose own parameters are all frozen."""
     matched = _matched(network, patterns)

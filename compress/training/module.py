@@ -95,7 +95,13 @@ class FitModule(L.LightningModule):
         torch.manual_seed(self.seed)
         features = classifier(self.network)[1].in_features if settings.needs_features else 0
         if settings.classifier == "teacher":
-            classifier(self.network)[1].requires_grad_(False)  # it is computed from what is trained
+            name, layer = classifier(self.network)
+            if layer.bias is None:
+                raise UsageError(
+                    f"classifier: teacher needs a bias in the student's classifier, and {name} has none; set "
+                    "`classifier: own`, or choose another student"
+                )
+            layer.requires_grad_(False)  # it is computed from what is trained
         shapes = map_shapes(settings.losses, self.network, self.preprocess, teacher)
         embeds = isinstance(self.network, EmbeddingNetwork)
         return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)

@@ -47,7 +47,7 @@ class OnlineTeacher:
 
     def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int, image_macs: int = 0) -> None:
         self.image_macs = image_macs
-        self.tower, self.preprocess = teacher.tower.eval().requires_grad_(False), teacher.preprocess.on_stored()
+        self.tower, self.preprocess = teacher.tower.eval(), teacher.preprocess.on_stored()
         self.head, self.views = head, views
 
     @cached_property

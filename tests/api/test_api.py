@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,16 @@ def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
     assert compress.doublings(costs["dense"].macs / costs["pruned"].macs) == pytest.approx(
         np.log2(macs(student, SIDE) / macs(pruned, SIDE))
     )
+
+
+def test_distilled_networks_can_be_trained_afterwards() -> None:
+    student, teacher = network(), network()
+    teacher.fc.weight.requires_grad_(False)
+    flags = [[p.requires_grad for p in each.parameters()] for each in (student, teacher)]
+    data = np.random.default_rng(0).integers(0, 256, (16, 3, SIDE, SIDE)).astype(np.uint8), np.arange(16) % 2
+    settings: dict[str, Any] = {"epochs": 1, "batch": 8, "lr": 0.01, "losses": {"kd": 1}, "classifier": "teacher"}
+    compress.distill(student, teacher, data, data, preprocess=PREPROCESS, trainer={"accelerator": "cpu"}, **settings)
+    assert [[p.requires_grad for p in each.parameters()] for each in (student, teacher)] == flags
 
 
 def test_networks_are_measured_in_eval_mode_and_keep_theirs() -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from compress.models.cifar_resnets import CifarResNet
 from compress.models.factory import create_model
-from compress.pruning.channels import IMPORTANCES, accumulate_gradients
-from compress.pruning.groups import coupled_layers
+from compress.pruning.channels import IMPORTANCES, accumulate_gradients, remove_channels
+from compress.pruning.groups import coupled_layers, kept_layers
 from compress.pruning.rounding import take_affordable
 from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
@@ -102,6 +106,57 @@ def test_the_original_network_stays_as_it_is() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     prune_channels(model, 32, Channels(target_macs=0.5, round_to=4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_without_dimensions_that_are_zero_gives_the_same_logits(fused: bool) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2, num_classes=4).eval()
+    attention = model.blocks[0].attn
+    attention.fused_attn = fused
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, 0, 0.5)
+        nn.init.normal_(attention.qkv.bias)
+        for part in (attention.qkv.weight.view(6, 8, 16), attention.qkv.bias.view(6, 8)):  # q, k and v of each head
+            part[:, 4:] = 0
+        attention.proj.weight.view(16, 2, 8)[:, :, 4:] = 0
+    settings = Channels(target_macs=0.5, round_to=1)
+    pruned = remove_channels(model, 8, {"blocks.0.attn.qkv": 0.5}, settings, kept_layers(model, ()))
+    images = torch.randn(2, 3, 8, 8)
+    assert pruned.blocks[0].attn.head_dim == 4
+    torch.testing.assert_close(pruned(images), model(images), atol=1e-6, rtol=1e-6)
+
+
+class HeadFirst(nn.Module):
+    """Registers its classifier before the layers that are computed before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.first, self.last = nn.Linear(16, 8), nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.last(self.first(images).relu()).relu().mean((2, 3)))
+
+
+def test_a_network_that_would_lose_classes_is_refused_unless_its_classifier_is_named() -> None:
+    with pytest.raises(CompressError, match=r"^HeadFirst would lose outputs .*: \[8\] to \[\d\]; name its classifier"):
+        prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2))
+    pruned = prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2, keep=["head"]))
+    assert pruned(torch.zeros(1, 3, 8, 8)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+def test_a_network_that_pads_channels_is_refused(option: Literal["A", "B"]) -> None:
+    model, settings = CifarResNet(4, [1, 1], [8, 16], option, 1), Channels(target_macs=0.5, round_to=1)
+    if option == "B":
+        prune_channels(model, 8, settings)
+        return
+    with pytest.raises(
+        CompressError, match=r"^CifarResNet pads channels with zeros, which torch-pruning cannot follow"
+    ):
+        prune_channels(model, 8, settings)
 
 
 def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:

@@ -45,6 +45,17 @@ def test_the_smallest_weights_of_the_whole_network_are_masked() -> None:
     assert unseen.max() <= seen.min()
 
 
+def test_weights_of_the_same_size_are_masked_as_far_as_asked() -> None:
+    network = small()
+    with torch.no_grad():
+        for layer in (network[0], network[2]):
+            layer.weight.copy_(torch.where(layer.weight > 0, 0.5, -0.5))
+    masks = add_masks(network)
+    for sparsity, kept in ((0.25, 378), (0.5, 252)):
+        mask_smallest(network, masks, 504, sparsity)
+        assert sum(int(mask.mask.sum()) for mask in masks.values()) == kept
+
+
 def test_masked_weights_stay_zero_through_training() -> None:
     network = small()
     masks = add_masks(network)

@@ -79,6 +79,28 @@ def test_a_layer_with_an_outlier_channel_is_named_first_with_what_to_try(method:
     assert "layer in float: 3 " in (blame(record(noise)) or "")
 
 
+class ChannelsLast(nn.Module):
+    """A linear layer over the channels of maps, as in ConvNeXt; one channel is far larger than the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 8), nn.Linear(8, 5)
+        with torch.no_grad():
+            self.conv.weight[2] *= 200
+
+    def forward(self, given: Tensor) -> Tensor:
+        maps: Tensor = self.linear(self.conv(given).permute(0, 2, 3, 1))
+        return self.fc(maps.mean((1, 2)))  # type: ignore[no-any-return]
+
+
+@each_method()
+def test_channels_of_a_linear_layer_over_maps_are_in_its_last_dimension(method: str) -> None:
+    torch.manual_seed(0)
+    noise = noise_of(ChannelsLast().eval(), MINMAX, images(32), images(32, 1), method)
+    spreads = {layer.layer: layer.channel_spread for layer in noise.layers}
+    assert spreads["linear"] is not None and spreads["linear"] > 50
+
+
 @pytest.mark.parametrize("method", ["torchao", "nncf"])  # `onnxruntime` rounds the logits too
 def test_sqnr_and_saturation_are_those_of_a_computation_by_hand(method: str) -> None:
     torch.manual_seed(0)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from support import Job
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
@@ -134,6 +136,35 @@ def test_activation_ranges_are_frozen_before_batch_norm_statistics(monkeypatch: 
 
     assert [at(step) for step in range(4)] == [(True, True), (True, True), (False, True), (False, False)]
     assert all(not node.args[TRAINING] for node in graph.graph.nodes if node.target == BATCH_NORM)
+
+
+class Dropping(nn.Module):
+    """Drops features, and whole branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
+        self.branch, self.dropout, self.fc = StochasticDepth(0.5, "row"), nn.Dropout(0.5), nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = F.relu(self.norm(self.first(images)))
+        return self.fc(self.dropout((maps + self.branch(self.second(maps))).mean((2, 3))))
+
+
+def test_nothing_is_dropped_at_random_in_evaluation_and_after_conversion() -> None:
+    torch.manual_seed(0)
+    graph = prepare_aware(Dropping(), EXAMPLE, QuantizationConfig(aware=True))
+    images = torch.randn(4, 3, 32, 32)
+    before = graph.get_buffer("norm.running_mean").clone()
+    graph.train()
+    graph(images)
+    assert not torch.equal(graph.get_buffer("norm.running_mean"), before)
+    graph.eval()
+    made = convert(freeze(graph))
+    for network in (graph, made):
+        assert torch.equal(network(images), network(images))
+    nodes = [(str(node.target), node.args) for node in made.graph.nodes]
+    assert not any("bernoulli" in name or ("dropout" in name and arguments[-1]) for name, arguments in nodes)
 
 
 def test_zero_batch_norm_scale_is_reported_with_a_fix() -> None:

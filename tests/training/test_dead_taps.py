@@ -84,6 +84,15 @@ def test_grouped_dilated_reflecting_and_shared_convolutions_are_left_alone() -> 
         assert left_out == 0
 
 
+def test_convolutions_that_share_a_weight_keep_sharing_it() -> None:
+    one, other = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+    other.weight = one.weight
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, padding=1), nn.AdaptiveAvgPool2d(1), one, other)
+    with without_dead_taps(network, 8) as left_out:
+        assert left_out == 0
+    assert one.weight is other.weight
+
+
 def test_networks_are_restored_when_the_fit_fails() -> None:
     network = resnet18()
     shapes = {name: p.shape for name, p in network.named_parameters()}

@@ -317,6 +317,16 @@ def test_student_with_the_teachers_head_learns_without_labels(tmp_path: Path) ->
     assert module.network.get_submodule("fc").weight.shape == (2, FEATURES)
 
 
+def test_a_student_whose_classifier_has_no_bias_cannot_get_that_of_the_teacher(tmp_path: Path) -> None:
+    teacher, file = teacher_of_colours(tmp_path)
+    settings = Distillation(**plain(1).model_dump(), views=1, losses={"embedding": 1}, classifier="teacher")
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False))
+    signal = CachedTeacher([EmbeddedView((file,))], teacher.head)
+    data = colours(64, 0)
+    with pytest.raises(UsageError, match=r"needs a bias in the student's classifier, and 2 has none; set `classifier:"):
+        FitModule(network, PREPROCESS, [data], data, Views(), settings, signal, seed=0, image_macs=1)
+
+
 @pytest.mark.slow
 def test_a_compiled_network_gets_the_same_weights(tmp_path: Path) -> None:
     """Needs a C++ compiler."""
