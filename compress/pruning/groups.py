@@ -66,7 +66,7 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
     return groups
 
 
-class _ChannelPads(TorchDispatchMode):
+class _ChannelPads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Finds operators that pad the channels of maps."""
 
     found = False
@@ -83,7 +83,7 @@ def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
     Raises:
         CompressError: it pads channels.
     """
-    with evaluating(model), torch.no_grad(), _ChannelPads() as pads:
+    with evaluating(model), torch.no_grad(), _ChannelPads() as pads:  # type: ignore[no-untyped-call]
         model(torch.zeros(1, 3, resolution, resolution))
     if pads.found:
         raise CompressError(

@@ -69,7 +69,7 @@ def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, spar
     kept = sizes >= threshold
     tied = (sizes == threshold).nonzero().flatten()
     kept[tied[: hide - int((~kept).sum())]] = False  # in order: not all weights of this size need to go
-    parts = kept.split([int(mask.mask.sum()) for mask in masks.values()])
+    parts = kept.split([int(mask.mask.sum()) for mask in masks.values()])  # type: ignore[no-untyped-call]
     for mask, part in zip(masks.values(), parts, strict=True):
         mask.mask[mask.mask.clone()] = part
 
