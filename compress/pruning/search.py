@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from compress.measurement.compute import macs, parameters
 from compress.pruning.channels import remove_channels, whole_blocks
 from compress.pruning.curves import Curve, ratios_at
-from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, width
+from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers
 from compress.pruning.rounding import take_affordable, undecided
-from compress.pruning.widths import WidthCosts, Widths
+from compress.pruning.widths import WidthCosts, Widths, widths_of
 from compress.recipe.channels import Channels
 from compress.utils.errors import UsageError
 
@@ -127,6 +127,11 @@ class _Search:
     costs: WidthCosts | None
     state: Tensor = field(default_factory=torch.get_rng_state)
 
+    @cached_property
+    def full(self) -> dict[str, int]:
+        """Widths of the network that nothing is removed from."""
+        return widths_of(self.model, self.groups)
+
     def found(self) -> nn.Module:
         """Return the network with the smallest share of removed channels that reaches the target."""
         low, smallest, best = 0, 1.0, self._at(0.0)
@@ -197,7 +202,7 @@ class _Search:
 
     def _at(self, progress: float) -> _Candidate:
         """Return the network at a common ratio, or at a progress through the measured losses."""
-        full, block = _widths(self.model, self.groups), self.settings.round_to
+        full, block = self.full, self.settings.round_to
         if progress == 0:
             return _Candidate(full, lambda: copy.deepcopy(self.model))
         ratio: float | dict[str, float] = progress
@@ -210,18 +215,13 @@ class _Search:
         if self.costs is not None and self.settings.ranking != "global":
             return self._with({name: kept.get(name) or channels for name, channels in full.items()})
         network = self._without(ratio, self.settings)
-        return _Candidate(_widths(network, self.groups), lambda: network)
+        return _Candidate(widths_of(network, self.groups), lambda: network)
 
     def _with(self, widths: Widths) -> _Candidate:
-        full = _widths(self.model, self.groups)
-        shares = {name: 1 - channels / full[name] for name, channels in widths.items()}
+        shares = {name: 1 - channels / self.full[name] for name, channels in widths.items()}
         by_layer = self.settings.model_copy(update={"ranking": "sensitivity"})
         return _Candidate(widths, lambda: self._without(shares, by_layer))
 
     def _without(self, ratio: float | Mapping[str, float], settings: Channels) -> nn.Module:
         torch.set_rng_state(self.state)
         return remove_channels(self.model, self.resolution, ratio, settings, self.kept)
-
-
-def _widths(model: nn.Module, groups: Sequence[CoupledGroup]) -> Widths:
-    return {group.layers[0]: width(model, group.layers[0]) for group in groups}

@@ -50,8 +50,7 @@ class WidthCosts:
             return None
         if not all(isinstance(module, known) or not list(module.parameters()) for module in modules.values()):
             return None
-        full = {group.layers[0]: width(model, group.layers[0]) for group in groups}
-        return cls(modules, groups, full, counted.layers, parameters(model))
+        return cls(modules, groups, widths_of(model, groups), counted.layers, parameters(model))
 
     def macs_of(self, widths: Widths) -> int:
         """Return the MACs of the network with these widths."""
@@ -86,6 +85,11 @@ class WidthCosts:
                 for name, channels in shares.items():
                     counts[name] += removed * channels // all_channels
         return outputs, inputs
+
+
+def widths_of(model: nn.Module, groups: Sequence[CoupledGroup]) -> dict[str, int]:
+    """Return the output channels of the first layer of each group."""
+    return {group.layers[0]: width(model, group.layers[0]) for group in groups}
 
 
 def _grouped(module: nn.Module) -> bool:
