@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile, with_embeddings
-from compress.deployment.runtime import ExportSource, Runtime
+from compress.deployment.runtime import ExportSource, FileOptions, Runtime
 from compress.deployment.runtimes import find_runtime, require
 from compress.quantization.config import QuantizationConfig
 from compress.registry import quantizer
@@ -71,7 +71,7 @@ def export(
         CompressError: a package is missing, or the network cannot be exported.
     """
     targets = [Target(name, precision) for name in runtimes]
-    built = export_files(model, folder, targets, preprocess, opset=opset, calibration=calibration)
+    built = export_files(model, folder, targets, preprocess, options=FileOptions(opset), calibration=calibration)
     return {target.runtime: path for target, path in built.items()}
 
 
@@ -81,15 +81,14 @@ def export_files(
     targets: Sequence[Target],
     preprocess: PreprocessFile,
     failed: dict[Target, str] | None = None,
-    opset: int | None = None,
-    ir_version: int | None = None,
+    options: FileOptions | None = None,
     calibration: Calibration | None = None,
 ) -> dict[Target, Path]:
     """Write a variant's artifacts, as `export`, for runtimes and precisions; returns the file to load of each.
 
     Args:
         failed: If given, what cannot be built is left out, and the reason is put here.
-        ir_version: IR version of ONNX files; None for the oldest that has the opset.
+        options: Further settings of the files; None for the defaults.
         calibration: As `export`.
 
     Raises:
@@ -105,9 +104,8 @@ def export_files(
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
         outputs = () if classes else tuple(preprocess.get("classes", ()))
-        source = ExportSource(
-            model, preprocess["resolution"], Path(work), outputs, opset, ir_version, embeds=classes is not None
-        )
+        options, side = options or FileOptions(), preprocess["resolution"]
+        source = ExportSource(model, side, Path(work), outputs, options, embeds=classes is not None)
         refused = _refused_in_half(model, required)
         for target, runtime in required.items():
             if target.folder in built or (failed and target in failed):

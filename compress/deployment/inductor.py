@@ -27,6 +27,7 @@ from typing import Any
 
 from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage, products
+from compress.deployment.layers import LayerProfiler
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime, require_images
 from compress.measurement.threads import torch_threads
 from compress.utils.errors import CompressError, first_line
@@ -37,6 +38,7 @@ CXX = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 ANY = "any"  # name of the network for any batch size; the others are named after theirs
 FIXED = (1, 16)
 MACS = "compress_macs"
+LAYER_TIMES = "compress_layer_times"
 SIDE = "compress_side"  # of the images in pixels: what is compiled reads beyond smaller ones
 # In the C++: calls that multiply, with their arguments, and the shapes of weights and results.
 CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution|qlinear)\w*\((.*)\)\);")
@@ -82,8 +84,8 @@ class Inductor(Runtime):
         import torch
 
         networks, count = _networks(path), thread_count(threads)
-        side = int(json.loads(_members(path, "_metadata.json")[0]).get(SIDE, 0))  # absent from earlier versions' files
-        sizes = sorted((int(name) for name in networks if name != ANY), reverse=True)
+        side = int(_stated(path).get(SIDE, 0))  # absent from earlier versions' files
+        sizes = _sizes(networks)
 
         def run(images: Array) -> Array:
             if side:
@@ -97,6 +99,19 @@ class Inductor(Runtime):
 
         return run
 
+    def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
+        """Load a package that was compiled to note the time of its kernels."""
+        from compress.deployment.inductor_profile import InductorProfiler
+
+        if not int(_stated(path).get(LAYER_TIMES, 0)):
+            remedy = "export it with `layer_times: true`"
+            raise CompressError(f"{path} was not compiled to tell the time of its layers; {remedy}")
+        networks = _networks(path)
+        sizes = _sizes(networks)
+        return InductorProfiler(
+            self.load(path, threads), lambda batch: [ANY] if ANY in networks else list(map(str, _parts(batch, sizes)))
+        )
+
     def coverage(self, path: Path) -> Coverage:
         """Count in the compiled C++: its calls, and the shapes that it states for their tensors."""
         text = _members(path, ".wrapper.cpp")[0]  # those for other batch sizes make the same calls
@@ -106,7 +121,7 @@ class Inductor(Runtime):
         calls = CALL.findall(text)
         convolutions = [kind for kind, _ in calls if "conv" in kind]
         macs = [_call_macs(kind, arguments, weights, outputs) for kind, arguments in calls if kind.startswith("q")]
-        total = json.loads(_members(path, "_metadata.json")[0]).get(MACS)
+        total = _stated(path).get(MACS)
         return Coverage(
             convolutions.count("qconv"),
             len(convolutions),
@@ -154,17 +169,29 @@ def _compile(source: ExportSource, name: str, work: Path) -> Any:
     assert isinstance(graph, torch.fx.GraphModule)
     options = {
         "freezing": True,
+        "cpp.enable_kernel_profile": source.options.layer_times,
         "cpp.dynamic_threads": True,  # otherwise the number of threads at compile time is compiled in
         "aot_inductor.package": True,
         "aot_inductor.metadata": {
             MACS: str(weight_macs(source.model, source.resolution)),
             SIDE: str(source.resolution),
+            LAYER_TIMES: str(int(source.options.layer_times)),
         },
         # Its folder, chosen when the module is imported, may be the temporary one of a run, below the user's own.
         "cpp_cache_precompile_headers": bool(PLAIN.fullmatch(getattr(codecache, "_HEADER_DIR", ""))),
         "aot_inductor.output_path": str(work / "inductor" / name),
     }
     return aot_compile(graph, (example,), options=options)
+
+
+def _stated(path: Path) -> dict[str, str]:
+    """What a package states of itself."""
+    return json.loads(_members(path, "_metadata.json")[0])  # type: ignore[no-any-return]
+
+
+def _sizes(networks: Mapping[str, Any]) -> list[int]:
+    """Batch sizes that networks of a package are compiled for, the largest first."""
+    return sorted((int(name) for name in networks if name != ANY), reverse=True)
 
 
 def _networks(path: Path) -> Mapping[str, Any]:

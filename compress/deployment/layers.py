@@ -31,6 +31,8 @@ OPERATORS: dict[str, Kind] = {
     **dict.fromkeys(("Convolution", "GroupConvolution"), "convolution"),
     "FullyConnected": "linear",
     **dict.fromkeys(("Reorder", "Convert", "FakeQuantize"), "conversion"),
+    # AOTInductor
+    **{"Linear": "linear", "copy": "conversion"},
     # ExecuTorch, which computes 1x1 convolutions as linears
     **dict.fromkeys(("Fully Connected", "Batch Matrix Multiply"), "linear"),
     **dict.fromkeys(("quantize_per_tensor", "dequantize_per_tensor", "_to_dim_order_copy", "Copy"), "conversion"),

@@ -41,6 +41,15 @@ def require_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class FileOptions:
+    """Settings of files beside their precision; each runtime heeds those that are of its format."""
+
+    opset: int | None = None  # opset of the ONNX file; None for our default, or that of a network that is one already
+    ir_version: int | None = None  # IR version of the ONNX file; None for the oldest that has the opset
+    layer_times: bool = False  # whether Inductor's file notes the time of each kernel while a profiler is on
+
+
+@dataclass(frozen=True)
 class ExportSource:
     """A network to export."""
 
@@ -48,8 +57,7 @@ class ExportSource:
     resolution: int  # side of the images in pixels
     work: Path  # folder for intermediate files that several runtimes build from
     classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
-    opset: int | None = None  # opset of the ONNX file; None for our default, or that of a network that is one already
-    ir_version: int | None = None  # IR version of the ONNX file; None for the oldest that has the opset
+    options: FileOptions = FileOptions()
     precision: str = "fp32"  # one of the runtime's `precisions`; quantized networks keep their own
     embeds: bool = False  # whether its output is the embedding of an embedding student
 
@@ -86,12 +94,12 @@ class ExportSource:
         written = folder / path.name
         if not isinstance(self.model, OnnxNetwork):
             output = EMBEDDING if self.embeds else OUTPUT
-            write_onnx(self.model, self.resolution, written, self.opset or OPSET, output)
-            write_at_opset(written, self.opset or OPSET, self.ir_version)
+            write_onnx(self.model, self.resolution, written, self.options.opset or OPSET, output)
+            write_at_opset(written, self.options.opset or OPSET, self.options.ir_version)
         else:
             written.write_bytes(with_output(self.model.file, EMBEDDING) if self.embeds else self.model.file)
-            if self.opset or self.ir_version:
-                write_at_opset(written, self.opset, self.ir_version)
+            if self.options.opset or self.options.ir_version:
+                write_at_opset(written, self.options.opset, self.options.ir_version)
         for file in sorted(folder.iterdir(), key=lambda file: file == written):  # the file itself last
             file.replace(self.work / file.name)
         return path
@@ -168,7 +176,7 @@ class Runtime(ABC):
         Raises:
             CompressError: this runtime does not tell the time of layers, or the file cannot be read.
         """
-        able = "onnxruntime, openvino or executorch"
+        able = "onnxruntime, openvino, inductor or executorch"
         raise CompressError(f"the runtime {self.name} does not tell the time of layers; use {able}")
 
     def needs(self, path: Path) -> list[str]:

@@ -22,6 +22,8 @@ COMMAND = """\
 # Makes an engine of {kind} on the machine whose GPU will run it; preprocess.json names the oldest TensorRT.
 trtexec --onnx=model.onnx --saveEngine=model.engine {precision}\\
   --minShapes={minimum} --optShapes={usual} --maxShapes={maximum}
+# The time of each layer there:
+trtexec --loadEngine=model.engine --shapes={usual} --profilingVerbosity=detailed --separateProfileRun --dumpProfile
 """
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from deployment.conftest import Networks
 from deployment.tiny_classifier import PREPROCESS, images
 from torch import nn
 
-from compress.deployment import inductor
+from compress.deployment import inductor, inductor_profile
+from compress.deployment.bench import bench_layers
 from compress.deployment.coverage import Coverage
-from compress.deployment.export import export
+from compress.deployment.export import Target, export, export_files
+from compress.deployment.layers import OPERATORS
+from compress.deployment.runtime import FileOptions
 from compress.deployment.runtimes import find_runtime, missing
 from compress.utils.errors import CompressError
 
@@ -102,3 +109,68 @@ def test_a_linear_layer_multiplies_for_each_token() -> None:
     assert inductor._call_macs("qconv", "kernel, &buf0_handle", weights, outputs) == 8 * 8 * 64 * 3 * 4 * 4
     assert inductor._call_macs("qlinear", "weight, &buf1_handle", weights, outputs) == 197 * 64 * 32
     assert inductor._call_macs("qlinear", "weight, &buf2_handle", weights, outputs) == 64 * 32
+
+
+@compiles
+@pytest.mark.slow
+def test_layers_of_inductor(networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny classifier in float, compiled for one image, and in integer, compiled for any batch."""
+    monkeypatch.setattr(inductor, "FIXED", (1,))
+    paths = {}
+    for variant in ("float", "int8"):
+        targets, options = [Target("inductor")], FileOptions(layer_times=True)
+        built = export_files(networks(variant), tmp_path / variant, targets, PREPROCESS, options=options)
+        paths[variant] = built[targets[0]]
+    record = bench_layers(list(paths.values()), None, 2, 5, 1)
+    # The float network's linear is so small that it is compiled into the C++ of the kernel before it.
+    multiplying = [row for row in record["profile"]["layers"] if row["kind"] in ("convolution", "linear")]
+    assert [(row["number"], row["kind"], row["weights"]) for row in multiplying] == [
+        (number, *layer)
+        for number in (1, 2)
+        for layer in (("convolution", 432), ("convolution", 2304), ("linear", 80))[: number + 1]
+    ]
+    assert [pair["precisions"] for pair in record["pairs"]][:2] == [["fp32", "int8"]] * 2
+    for total in record["profile"]["totals"]:
+        assert total["layers_ms"] > 0 and total["statistic"] == "median"
+
+
+def test_a_package_that_does_not_note_its_kernels_says_how_it_would(tmp_path: Path) -> None:
+    with zipfile.ZipFile(path := tmp_path / "model.pt2", "w") as package:
+        package.writestr("a_metadata.json", "{}")
+    with pytest.raises(CompressError, match="not compiled to tell the time of its layers; export it with `layer_times"):
+        find_runtime("inductor").profiler(path)
+
+
+def event(name: str, start: int, ms: float, shapes: Sequence[Sequence[int]] = (), *below: Any) -> Any:
+    times = {"time_range": SimpleNamespace(start=start), "cpu_time_total": 1000 * ms}
+    return SimpleNamespace(name=name, input_shapes=shapes, cpu_children=list(below), **times)
+
+
+def test_kernels_of_pytorchs_profiler_are_read() -> None:
+    """Runs of three images are two calls of the network for one and one of that for two; here in another order."""
+    convolution = ([1, 3, 8, 8], [1, 5, 6, 6], [5, 3, 3, 3], [5], [])
+    allocation = event("aten::empty", 0, 9.0)
+
+    def call(start: int, ms: float) -> Any:
+        kernels = [
+            event("aoti_torch_cpu__linear_pointwise", start + 3, ms, ([1, 5], [4, 5], [4])),
+            event("graph_3_cpp_fused_quantize_per_tensor_0", start + 1, ms),
+            event("aoti_torch_cpu_mkldnn__convolution_pointwise_binary_", start + 2, ms, convolution, allocation),
+            event("graph_3_cpp_fused_mean_relu_2", start + 4, ms),
+            event("aoti_torch_cpu__qconv_pointwise_tensor", start + 5, ms, ([1, 3, 8, 8], [], [6, 3, 1, 1], [6])),
+            allocation,
+        ]
+        return event("AOTIModelContainerRunner::boxed_run", start, 9.0, (), *kernels)
+
+    first = [call(100, 5.0), call(0, 1.0), call(50, 2.0), event("aten::cat", 150, 9.0)]
+    second = [call(0, 1.0), call(1, 1.0), call(2, 1.0)]
+    runs = [zip(("1", "1", "2"), inductor_profile.calls_of(events), strict=True) for events in (first, second)]
+    layers = inductor_profile.layers_of(runs)
+    assert [layer.ms for layer in layers] == [2.5] * 5 + [3.0] * 5  # medians of (1 + 2, 1 + 1) and of (5, 1)
+    assert [(each.name, OPERATORS.get(each.operator), each.precision, each.weights) for each in layers[:5]] == [
+        ("quantize_per_tensor", "conversion", "", None),
+        ("convolution_pointwise_binary_", "convolution", "fp32", 135),
+        ("linear_pointwise", "linear", "fp32", 20),
+        ("mean_relu", None, "", None),
+        ("qconv_pointwise_tensor", "convolution", "int8", 18),
+    ]

@@ -243,6 +243,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         31,
         ("stages.files.ir_version: none of these runtimes is given an ONNX file; remove it",),
     ),
+    (
+        "from: [distilled, int8]",
+        "from: [distilled, int8]\n    layer_times: true",
+        30,
+        ("stages.files.layer_times: is for inductor, which is none of these runtimes; remove it, or add inductor",),
+    ),
     ("[distilled, int8]", "[distilled, files]", 29, ("'files' is of kind export",)),
     ("[distilled, int8]", "[int8, int8]", 29, ("stages.files.from: 'int8' is listed twice",)),
     ("[distilled, int8]", "[]", 29, ("stages.files.from: number of entries must be at least 1",)),

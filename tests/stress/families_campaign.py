@@ -67,8 +67,9 @@ def families() -> dict[str, list[str]]:
 def draw(rng: Random, family: str, names: list[str]) -> Combination:
     """Return a network of a family, small enough to train here, and settings for its stages."""
     sizes = {model: _size(model) for model in rng.sample(names, min(len(names), 40))}
-    small = [model for model, (parameters, _) in sizes.items() if parameters <= LARGEST]
-    model = rng.choice(small) if small else min(sizes, key=lambda name: sizes[name][0])
+    free = [model for model, (_, side) in sizes.items() if not side] or list(sizes)  # at any side, where there are such
+    small = [model for model in free if sizes[model][0] <= LARGEST]
+    model = rng.choice(small) if small else min(free, key=lambda name: sizes[name][0])
     fixed = sizes[model][1]
     side = fixed or rng.choice(SIDES)
     quick = {"epochs": 1, "batch": 8, "lr": 0.001}

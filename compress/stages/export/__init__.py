@@ -9,6 +9,7 @@ from pydantic import Field
 
 from compress.deployment.classes import TEXT
 from compress.deployment.export import Target
+from compress.deployment.runtime import FileOptions
 from compress.deployment.runtimes import cannot_be_sent, find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
 from compress.recipe.base import Fraction, Identifier
@@ -64,6 +65,12 @@ class ExportStage(StageKind):
     ir_version: int | None = Field(
         None, ge=8, le=10, description="IR version of ONNX files; default: the oldest that has the opset"
     )
+    layer_times: bool = Field(
+        False,
+        exclude_if=lambda wanted: not wanted,
+        description="files for inductor note the time of each kernel for `bench --layers`, which costs about a "
+        "microsecond a kernel in every run",
+    )
     integer_io: bool = Field(
         False,
         description="INT8 files for LiteRT take and return integers too, as microcontrollers and Edge TPUs need",
@@ -96,6 +103,10 @@ class ExportStage(StageKind):
     @property
     def allowed_loss(self) -> float | None:
         return self.auto_loss if self.auto else None
+
+    @property
+    def options(self) -> FileOptions:
+        return FileOptions(self.opset, self.ir_version, self.layer_times)
 
     def progress(self) -> str:
         return "exporting"
@@ -149,6 +160,8 @@ class ExportStage(StageKind):
             settings["opset"] = self.opset
         if self.ir_version:
             settings["ir_version"] = self.ir_version
+        if self.layer_times and "inductor" in runtimes:
+            settings["layer_times"] = True
         targets = self.targets(variant, runtimes)
         folders = {name: [target.folder for target in targets if target.runtime == name] for name in runtimes}
         if folders != {name: [Target(name).folder] for name in runtimes}:

@@ -109,14 +109,13 @@ class FloatParent:
         failed: dict[Target, str],
         stage: ExportStage,
     ) -> dict[Target, Path]:
-        settings = failed, stage.opset, stage.ir_version
         config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
         batches, side = self._batches, preprocess["resolution"]
         if quantizer(method).calibrate is None:
             refuse_broken_weights(encoder_of(model))
             refuse_calibration(batches)
-            return export_files(model, folder, targets, preprocess, *settings, (batches, config))
+            return export_files(model, folder, targets, preprocess, failed, stage.options, (batches, config))
         with torch.inference_mode(False), torch.no_grad():
             encoder = encoder_of(model)
             network = quantize(encoder, batches, torch.zeros(2, 3, side, side), config, method).network
-        return export_files(with_encoder(model, network), folder, targets, preprocess, *settings)
+        return export_files(with_encoder(model, network), folder, targets, preprocess, failed, stage.options)

@@ -159,8 +159,7 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     targets = stage.targets(parent.stage, planned.runtimes)
     files = _Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
     own, path = [target for target in targets if target.runtime not in methods], folder / "artifacts"
-    settings = files.left_out, stage.opset, stage.ir_version
-    built = export_files(variant.model, path, own, preprocess, *settings) if own else {}
+    built = export_files(variant.model, path, own, preprocess, files.left_out, stage.options) if own else {}
     if files.source:
         built |= files.source.export(methods, path, preprocess, files.left_out, stage)
     files.built = {target: built[target] for target in targets if target in built}

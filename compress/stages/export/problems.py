@@ -38,6 +38,8 @@ def export_problems(stage: ExportStage, recipe: Recipe) -> Problems:
     yield from _triton_problem(stage)
     yield from _embedding_problems(stage, recipe)
     yield from _opset_problem(stage)
+    if stage.layer_times and not stage.auto and "inductor" not in stage.runtimes:
+        yield "layer_times", "is for inductor, which is none of these runtimes; remove it, or add inductor"
     yield from _integer_io_problem(stage, recipe, quantized)
     yield from _ir_problem(stage, recipe)
     yield from _temperature_problem(stage, recipe, quantized)
