@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -58,6 +58,29 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
             "layer; choose losses between logits, or another network"
         )
     return name, layer
+
+
+def take_rows(tensors: dict[str, Tensor], head: Collection[str], rows: Sequence[int]) -> str:
+    """Keep only these rows of the tensors of a head, in the order of the data's classes; returns what was done."""
+    outputs = 0
+    for name in head:
+        outputs, tensors[name] = len(tensors[name]), tensors[name][list(rows)].clone()
+    kept = f"; {len(rows)} of {outputs} are kept" if len(rows) < outputs else ""
+    return f"outputs put in the data's order by class name{kept}"
+
+
+def select_outputs(model: nn.Module, rows: Sequence[int]) -> str:
+    """Keep only these outputs of a classifier, in this order; returns what was done."""
+    note = ""
+    for layer in classifiers(model).values():
+        tensors = {name: value.detach() for name, value in layer.named_parameters(recurse=False)}
+        note = take_rows(tensors, tuple(tensors), rows)
+        for name, value in tensors.items():
+            setattr(layer, name, nn.Parameter(value))
+        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
+    if hasattr(model, "num_classes"):
+        setattr(model, "num_classes", len(rows))  # noqa: B010, timm's models have it, of a type that mypy does not know
+    return note
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
