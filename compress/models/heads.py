@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from compress.measurement.compute import evaluating
 from compress.models.embedding import library_name
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, truncate_list
@@ -15,10 +16,12 @@ from compress.utils.messages import did_you_mean, truncate_list
 Head = nn.Linear | nn.Conv2d  # a layer that maps features to logits
 
 
-def classifiers(model: nn.Module) -> dict[str, Head]:
+def classifiers(model: nn.Module, resolution: int | None = None) -> dict[str, Head]:
     """Find the layers that map features to logits, by name: several in networks such as LeViT, which average them.
 
-    They are those that timm names; in other networks, the last linear layer or convolution.
+    They are those that timm names. In other networks it is the layer whose output is the network's for an image of
+    `resolution` pixels. Where that cannot be run, and without a `resolution`, it is the linear layer or convolution
+    that is registered last, as in all networks of torchvision.
 
     Raises:
         CompressError: there is none.
@@ -27,6 +30,8 @@ def classifiers(model: nn.Module) -> dict[str, Head]:
     found: dict[str, Head] = {}
     for prefix in (named,) if isinstance(named, str) else named:
         found |= dict(_heads(model, prefix)[-1:])
+    if not found and resolution:
+        found = dict(_executed(model, resolution)[-1:])
     if not found:
         found = dict(_heads(model, "")[-1:])
     if not found:
@@ -43,13 +48,38 @@ def _heads(model: nn.Module, prefix: str) -> list[tuple[str, Head]]:
     ]
 
 
-def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the (name, layer) that maps features to logits, where it is a single linear layer.
+def _executed(model: nn.Module, resolution: int) -> list[tuple[str, Head]]:
+    """List the layers that give a network's output, in the order in which they are run.
+
+    They share its memory, or else, where more is done with it, have its width. Empty if the network does not run.
+    """
+    layers = dict(_heads(model, ""))
+    ran: list[tuple[str, Tensor]] = []  # with outputs: memory of one that is kept is not used again
+    hooks = [
+        layer.register_forward_hook(lambda *call, name=name: ran.append((name, call[2])))
+        for name, layer in layers.items()
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            output = model(torch.zeros(1, 3, resolution, resolution).to(next(model.parameters())))
+        where = output.untyped_storage().data_ptr()
+        last = [name for name, own in ran if own.untyped_storage().data_ptr() == where]
+        last = last or [name for name, _ in ran if len(layers[name].weight) == output.shape[1]]
+    except Exception:  # whatever a network raises that takes other inputs or gives no tensor
+        last = []
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(name, layers[name]) for name in last]
+
+
+def classifier(model: nn.Module, resolution: int | None = None) -> tuple[str, nn.Linear]:
+    """Find the (name, layer) that maps features to logits, where it is a single linear layer; see `classifiers`.
 
     Raises:
         UsageError: it is a convolution, or there are several.
     """
-    found = classifiers(model)
+    found = classifiers(model, resolution)
     (name, layer), *others = found.items()
     if others or not isinstance(layer, nn.Linear):
         what = f"{len(found)} classifiers" if others else "a convolution as its classifier"

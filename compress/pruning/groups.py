@@ -34,9 +34,9 @@ class CoupledGroup:
     inputs: dict[str, int] = field(default_factory=dict)
 
 
-def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+def kept_layers(model: nn.Module, resolution: int, patterns: Sequence[str]) -> list[nn.Module]:
     """Find the layers that keep their channels: the classifiers, and those whose names match `patterns`."""
-    return [*classifiers(model).values(), *layers_named(model, patterns).values()]
+    return [*classifiers(model, resolution).values(), *layers_named(model, patterns).values()]
 
 
 def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> list[CoupledGroup]:
@@ -45,7 +45,7 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
     Raises:
         CompressError: torch-pruning cannot trace this architecture.
     """
-    kept = kept_layers(model, settings.keep)
+    kept = kept_layers(model, resolution, settings.keep)
     names = {module: name for name, module in model.named_modules()}
     groups = []
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
@@ -90,6 +90,13 @@ def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
             f"{type(model).__name__} pads channels with zeros, which torch-pruning cannot follow; use "
             "`kind: sparsify`, or a network without (cifar_resnet: `option: B`)"
         )
+
+
+@torch.no_grad()
+def output_shape(model: nn.Module, resolution: int) -> torch.Size:
+    """Return the shape of a network's outputs for one image."""
+    with evaluating(model):
+        return model(torch.zeros(1, 3, resolution, resolution)).shape  # type: ignore[no-any-return]
 
 
 def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
