@@ -69,5 +69,6 @@ def require_geometry(interpolation: str, crop_mode: str, where: str) -> tuple[In
     """
     for name, value, known in (("interpolation", interpolation, INTERPOLATIONS), ("crop_mode", crop_mode, CROP_MODES)):
         if value not in known:
-            raise UsageError(f"{where}: {name} '{value}' is not supported; set {name} to one of {', '.join(known)}")
+            supported = ", ".join(known)
+            raise UsageError(f"{where}: {name} '{value}' is not supported, only {supported}; choose other weights")
     return interpolation, crop_mode  # type: ignore[return-value]

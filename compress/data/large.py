@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LARGE = 2**24  # images from which on orders and labels are kept in less; the bits of smaller data sets do not change
+LARGE = 2**24  # images from which on labels are kept in less
 BLOCK = 2**16  # images at a time
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
+from compress.measurement.compute import evaluating
 from compress.models.embedding import library_name
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, truncate_list
@@ -15,10 +16,12 @@ from compress.utils.messages import did_you_mean, truncate_list
 Head = nn.Linear | nn.Conv2d  # a layer that maps features to logits
 
 
-def classifiers(model: nn.Module) -> dict[str, Head]:
+def classifiers(model: nn.Module, resolution: int | None = None) -> dict[str, Head]:
     """Find the layers that map features to logits, by name: several in networks such as LeViT, which average them.
 
-    They are those that timm names; in other networks, the last linear layer or convolution.
+    They are those that timm names. In other networks it is the layer whose output is the network's for an image of
+    `resolution` pixels. Where that cannot be run, and without a `resolution`, it is the linear layer or convolution
+    that is registered last, as in all networks of torchvision.
 
     Raises:
         CompressError: there is none.
@@ -27,6 +30,8 @@ def classifiers(model: nn.Module) -> dict[str, Head]:
     found: dict[str, Head] = {}
     for prefix in (named,) if isinstance(named, str) else named:
         found |= dict(_heads(model, prefix)[-1:])
+    if not found and resolution:
+        found = dict(_executed(model, resolution)[-1:])
     if not found:
         found = dict(_heads(model, "")[-1:])
     if not found:
@@ -43,13 +48,38 @@ def _heads(model: nn.Module, prefix: str) -> list[tuple[str, Head]]:
     ]
 
 
-def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the (name, layer) that maps features to logits, where it is a single linear layer.
+def _executed(model: nn.Module, resolution: int) -> list[tuple[str, Head]]:
+    """List the layers that give a network's output, in the order in which they are run.
+
+    They share its memory, or else, where more is done with it, have its width. Empty if the network does not run.
+    """
+    layers = dict(_heads(model, ""))
+    ran: list[tuple[str, Tensor]] = []  # with outputs: memory of one that is kept is not used again
+    hooks = [
+        layer.register_forward_hook(lambda *call, name=name: ran.append((name, call[2])))
+        for name, layer in layers.items()
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            output = model(torch.zeros(1, 3, resolution, resolution).to(next(model.parameters())))
+        where = output.untyped_storage().data_ptr()
+        last = [name for name, own in ran if own.untyped_storage().data_ptr() == where]
+        last = last or [name for name, _ in ran if len(layers[name].weight) == output.shape[1]]
+    except Exception:  # whatever a network raises that takes other inputs or gives no tensor
+        last = []
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(name, layers[name]) for name in last]
+
+
+def classifier(model: nn.Module, resolution: int | None = None) -> tuple[str, nn.Linear]:
+    """Find the (name, layer) that maps features to logits, where it is a single linear layer; see `classifiers`.
 
     Raises:
         UsageError: it is a convolution, or there are several.
     """
-    found = classifiers(model)
+    found = classifiers(model, resolution)
     (name, layer), *others = found.items()
     if others or not isinstance(layer, nn.Linear):
         what = f"{len(found)} classifiers" if others else "a convolution as its classifier"
@@ -58,6 +88,29 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
             "layer; choose losses between logits, or another network"
         )
     return name, layer
+
+
+def take_rows(tensors: dict[str, Tensor], head: Collection[str], rows: Sequence[int]) -> str:
+    """Keep only these rows of the tensors of a head, in the order of the data's classes; returns what was done."""
+    outputs = 0
+    for name in head:
+        outputs, tensors[name] = len(tensors[name]), tensors[name][list(rows)].clone()
+    kept = f"; {len(rows)} of {outputs} are kept" if len(rows) < outputs else ""
+    return f"outputs put in the data's order by class name{kept}"
+
+
+def select_outputs(model: nn.Module, rows: Sequence[int]) -> str:
+    """Keep only these outputs of a classifier, in this order; returns what was done."""
+    note = ""
+    for layer in classifiers(model).values():
+        tensors = {name: value.detach() for name, value in layer.named_parameters(recurse=False)}
+        note = take_rows(tensors, tuple(tensors), rows)
+        for name, value in tensors.items():
+            setattr(layer, name, nn.Parameter(value))
+        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
+    if hasattr(model, "num_classes"):
+        setattr(model, "num_classes", len(rows))  # noqa: B010, timm's models have it, of a type that mypy does not know
+    return note
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:

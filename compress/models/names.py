@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -225,7 +226,6 @@ def _torchvision(name: str, resolution: int | None) -> Preprocess | None:
 
 def _open_clip(name: str, resolution: int | None) -> Preprocess | None:
     import open_clip
-    from open_clip.transform import PreprocessCfg
 
     if name.startswith(WITH_WEIGHTS):
         path = local_config(name, "open_clip_config.json")
@@ -233,20 +233,37 @@ def _open_clip(name: str, resolution: int | None) -> Preprocess | None:
             return None
         try:
             stored = json.loads(path.read_text())
-            model, config = stored["model_cfg"], {**vars(PreprocessCfg()), **stored.get("preprocess_cfg", {})}
+            model, config = stored["model_cfg"], dict(stored.get("preprocess_cfg", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CompressError(f"{path} is not a configuration of open_clip: {first_line(error)}") from error
     else:
         architecture, _, tag = name.partition(SEPARATORS["open_clip"])
         model = open_clip.get_model_config(architecture)
-        own = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-        if model is None or (tag and not own):
+        config = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+        if model is None or (tag and not config):
             return None
-        config = {**vars(PreprocessCfg()), **own}
-    size = model["vision_cfg"].get("image_size", 224)
-    side = resolution or (size if isinstance(size, int) else size[0])
+    return open_clip_preprocess(name, config, resolution or model["vision_cfg"].get("image_size", 224))
+
+
+def open_clip_preprocess(name: str, config: Mapping[str, Any], size: int | Sequence[int]) -> Preprocess:
+    """Read the preprocessing configuration of an OpenCLIP model; what it lacks is the library's default.
+
+    Args:
+        name: Name of the model, for messages.
+        config: Fields of `open_clip.transform.PreprocessCfg`.
+        size: Side of its input in pixels, or height and width.
+
+    Raises:
+        UsageError: it is not supported.
+    """
+    from open_clip.transform import PreprocessCfg
+
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UsageError(f"open_clip's {name} takes {height} x {width} pixels; choose a model of square images")
+    config = {**vars(PreprocessCfg()), **config}
     mode = {"shortest": "center"}.get(config["resize_mode"], config["resize_mode"])
-    return _preprocess(f"open_clip's {name}", config, side, side, mode)
+    return _preprocess(f"open_clip's {name}", config, height, height, mode)
 
 
 def _preprocess(where: str, config: dict[str, Any], side: int, resize: int, mode: str = "center") -> Preprocess:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import nn
 
 from compress.models.class_names import other_classes, output_rows, outputs, published_classes
 from compress.models.factory import create_model
-from compress.models.heads import classifiers
+from compress.models.heads import select_outputs
 from compress.utils.errors import UsageError
 
 
@@ -50,18 +49,4 @@ def published_model(
     model = create_model(library, name, count, resolution, pretrained=True, options=options)
     if rows == list(range(count)):
         return model, ()
-    select_outputs(model, rows)
-    return model, (f"took {len(rows)} of {count} outputs, by class",)
-
-
-@torch.no_grad()
-def select_outputs(model: nn.Module, rows: Sequence[int]) -> None:
-    """Keep only these outputs of a classifier, in this order."""
-    for layer in map(model.get_submodule, tuple(classifiers(model))):
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        layer.weight = nn.Parameter(layer.weight[list(rows)].clone())
-        if layer.bias is not None:
-            layer.bias = nn.Parameter(layer.bias[list(rows)].clone())
-        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
-    if hasattr(model, "num_classes"):
-        setattr(model, "num_classes", len(rows))  # noqa: B010, timm's models have it, of a type that mypy does not know
+    return model, (select_outputs(model, rows),)

@@ -21,7 +21,7 @@ from compress.models.features import FeatureTower
 from compress.models.fingerprint import local_files
 from compress.models.hub import fail_fast
 from compress.models.hub_loader import ClipClassifier, ImageTower
-from compress.models.names import HUB, LOCAL, WITH_WEIGHTS, expand_name
+from compress.models.names import HUB, LOCAL, WITH_WEIGHTS, expand_name, open_clip_preprocess
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
@@ -135,15 +135,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
 
     model, tokenizer = open_clip_model(settings)
     own = open_clip.model.get_model_preprocess_cfg(model)
-    side = int(_side(own["size"]))
-    preprocess = Preprocess(
-        resolution=side,
-        mean=tuple(own["mean"]),
-        std=tuple(own["std"]),
-        interpolation=own.get("interpolation", "bicubic"),
-        resize=side,
-        crop_mode="squash" if own.get("resize_mode") == "squash" else "center",
-    )
+    preprocess = open_clip_preprocess(settings.model, own, own["size"])
     architecture = Architecture(
         library="open_clip",
         model=settings.model,
@@ -246,7 +238,3 @@ def _ensemble(settings: EnsembleTeacher, loaded: Sequence[LoadedTeacher]) -> Loa
     classes = len(loaded[0].architecture.classes) if loaded[0].architecture else 0
     merged = mean_head(heads, tower.widths, classes)
     return LoadedTeacher(tower, merged, shared_preprocess(members), notes=notes)
-
-
-def _side(size: int | Sequence[int]) -> int:
-    return size if isinstance(size, int) else size[0]

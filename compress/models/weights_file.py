@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compress.models.checkpoint_metadata import StoredPreprocess, metadata_beside, stored_classes, stored_preprocess
 from compress.models.class_names import IMAGENET, imagenet_classes, other_classes, output_rows
-from compress.models.heads import classifiers
+from compress.models.heads import classifiers, take_rows
 from compress.models.packed_weights import unpack
 from compress.models.pickled_networks import AVERAGED, choose_network, find_networks
 from compress.models.safe_pickle import NotACheckpoint, plain, read_pickle, tensor_of
@@ -182,10 +182,7 @@ def _fit_head(
         return _left_out(weights, head, "is for other classes")
     if rows == list(range(len(own))):
         return []
-    for name in head:
-        weights[name] = weights[name][rows]
-    kept = f"; {len(rows)} of {len(own)} are kept" if len(rows) < len(own) else ""
-    return [f"outputs put in the data's order by class name{kept}"]
+    return [take_rows(weights, head, rows)]
 
 
 def _left_out(weights: dict[str, Tensor], head: Sequence[str], reason: str) -> list[str]:

@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 import torch_pruning
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from compress.measurement.compute import evaluating
 from compress.models.heads import classifiers, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
+
+aten = torch.ops.aten
+_TOKEN_LAYERS = (aten.addmm.default, aten.mm.default, aten.native_layer_norm.default)  # with channels last
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class CoupledGroup:
     inputs: dict[str, int] = field(default_factory=dict)
 
 
-def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+def kept_layers(model: nn.Module, resolution: int, patterns: Sequence[str]) -> list[nn.Module]:
     """Find the layers that keep their channels: the classifiers, and those whose names match `patterns`."""
-    return [*classifiers(model).values(), *layers_named(model, patterns).values()]
+    return [*classifiers(model, resolution).values(), *layers_named(model, patterns).values()]
 
 
 def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> list[CoupledGroup]:
@@ -45,7 +49,7 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
     Raises:
         CompressError: torch-pruning cannot trace this architecture.
     """
-    kept = kept_layers(model, settings.keep)
+    kept = kept_layers(model, resolution, settings.keep)
     names = {module: name for name, module in model.named_modules()}
     groups = []
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
@@ -67,14 +71,38 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
 
 
 class _ChannelPads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Finds operators that pad the channels of maps."""
+    """Finds operators that pad channels: those of maps `[b, c, h, w]`, or of tokens `[b, n, c]` and `[b, h, w, c]`.
+
+    Channels are the dimension with the width of the last layer that was run; where none or both have it, the second one
+    after a convolution, and the last one after a linear or layer norm. Constants, which are joined with channels, are
+    what has no gradient although the image has.
+    """
 
     found = False
+    _width, _first = 0, True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.constant_pad_nd.default and args[0].ndim == 4 and any(args[1][4:6]):
-            self.found = True
-        return func(*args, **(kwargs or {}))
+        if func is aten.constant_pad_nd.default and args[0].ndim > 1:
+            start = 2 * (args[0].ndim - 1 - self._channels(args[0]))  # pads are listed from the last dimension on
+            self.found |= any(args[1][start : start + 2])
+        elif func is aten.cat.default and args[0][0].ndim > 1:
+            self.found |= self._joins_constants(*args)
+        result = func(*args, **(kwargs or {}))
+        if func is aten.convolution.default:
+            self._width, self._first = result.shape[1], True
+        elif func in _TOKEN_LAYERS:
+            self._width, self._first = tree_leaves(result)[0].shape[-1], False
+        return result
+
+    def _joins_constants(self, parts: Sequence[Tensor], dim: int = 0) -> bool:
+        made = [part.requires_grad for part in parts]
+        joins_channels = dim % parts[0].ndim == self._channels(parts[made.index(max(made))])
+        return joins_channels and made != sorted(made, reverse=True)  # at the end they shift no others
+
+    def _channels(self, maps: Tensor) -> int:
+        last = maps.ndim - 1
+        fits_first, fits_last = maps.shape[1] == self._width, maps.shape[last] == self._width
+        return 1 if (self._first if fits_first == fits_last else fits_first) else last
 
 
 def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
@@ -83,13 +111,21 @@ def refuse_padded_channels(model: nn.Module, resolution: int) -> None:
     Raises:
         CompressError: it pads channels.
     """
-    with evaluating(model), torch.no_grad(), _ChannelPads() as pads:  # type: ignore[no-untyped-call]
-        model(torch.zeros(1, 3, resolution, resolution))
+    images = torch.zeros(1, 3, resolution, resolution, requires_grad=True)
+    with evaluating(model), _ChannelPads() as pads:  # type: ignore[no-untyped-call]
+        model(images.clone())  # some networks change their images in place, which a leaf does not allow
     if pads.found:
         raise CompressError(
-            f"{type(model).__name__} pads channels with zeros, which torch-pruning cannot follow; use "
+            f"{type(model).__name__} pads channels, which torch-pruning cannot follow; use "
             "`kind: sparsify`, or a network without (cifar_resnet: `option: B`)"
         )
+
+
+@torch.no_grad()
+def output_shape(model: nn.Module, resolution: int) -> torch.Size:
+    """Return the shape of a network's outputs for one image."""
+    with evaluating(model):
+        return model(torch.zeros(1, 3, resolution, resolution)).shape  # type: ignore[no-any-return]
 
 
 def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:

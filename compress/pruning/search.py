@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compress.measurement.compute import macs, parameters
 from compress.pruning.channels import remove_channels, whole_blocks
 from compress.pruning.curves import Curve, ratios_at
-from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers
+from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, output_shape
 from compress.pruning.rounding import take_affordable, undecided
 from compress.pruning.widths import WidthCosts, Widths, widths_of
 from compress.recipe.channels import Channels
@@ -51,7 +51,7 @@ def prune_channels(
         CompressError: torch-pruning cannot trace this architecture.
     """
     target = _target(settings, resolution, model if dense is None else dense, latency)
-    kept = kept_layers(model, settings.keep)
+    kept = kept_layers(model, resolution, settings.keep)
     groups = coupled_groups(model, resolution, settings)
     costs = WidthCosts.of(model, resolution, groups) if target.widths else None
     found = _Search(model, resolution, settings, kept, curves, groups, target, costs).found()
@@ -126,6 +126,11 @@ class _Search:
     target: _Target
     costs: WidthCosts | None
     state: Tensor = field(default_factory=torch.get_rng_state)
+
+    @cached_property
+    def outputs(self) -> torch.Size:
+        """Shape of the outputs, which every candidate must keep."""
+        return output_shape(self.model, self.resolution)
 
     @cached_property
     def full(self) -> dict[str, int]:
@@ -224,4 +229,4 @@ class _Search:
 
     def _without(self, ratio: float | Mapping[str, float], settings: Channels) -> nn.Module:
         torch.set_rng_state(self.state)
-        return remove_channels(self.model, self.resolution, ratio, settings, self.kept)
+        return remove_channels(self.model, self.resolution, ratio, settings, self.kept, self.outputs)

@@ -9,7 +9,7 @@ from torch import nn
 
 from compress.pruning.channels import remove_channels
 from compress.pruning.curves import Curve
-from compress.pruning.groups import coupled_layers, kept_layers, width
+from compress.pruning.groups import coupled_layers, kept_layers, output_shape, width
 from compress.recipe.channels import Channels
 
 
@@ -35,12 +35,13 @@ def sensitivity(
     Yields a row per layer and share, except for shares that remove nothing, or as much as a smaller share.
     """
     baseline = top1(model)
-    kept = kept_layers(model, settings.keep)
+    kept = kept_layers(model, resolution, settings.keep)
+    outputs = output_shape(model, resolution)
     for layers in coupled_layers(model, resolution, settings):
         done = {0.0}
         channels = width(model, layers[0])
         for ratio in ratios:
-            pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, kept)
+            pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, kept, outputs)
             removed = round(1 - width(pruned, layers[0]) / channels, 4)
             if removed not in done:
                 done.add(removed)

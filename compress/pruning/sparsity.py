@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.pruning.groups import kept_layers
+from compress.measurement.compute import layer_weights
 from compress.utils.errors import UsageError
+from compress.utils.messages import truncate_list
 
 UPDATES = 100  # of the masks while sparsity rises
 
@@ -30,23 +31,42 @@ class Mask(nn.Module):
         return weight * self.mask
 
 
-def add_masks(network: nn.Module, keep: Sequence[str] = ()) -> dict[str, Mask]:
-    """Mask every convolution and linear layer except the classifier and those that match `keep`; returns them.
+def add_masks(network: nn.Module, kept: Sequence[nn.Module]) -> dict[str, Mask]:
+    """Mask every convolution and linear layer except those `kept`, and those of `unmaskable`; returns the masks.
 
     Weights that are already zero, such as those that only ever meet padding, stay so and are not counted.
 
     Raises:
-        UsageError: no layer matches a pattern in `keep`, or none is left.
+        UsageError: none is left.
     """
-    kept, masks = kept_layers(network, keep), {}
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in kept:
-            masks[name] = Mask(layer.weight.detach())
+    masks = {
+        name: Mask(layer.weight.detach())
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and _owns_weight(layer) and layer not in kept
+    }
     if not masks:
+        if dense := unmaskable(network, kept):
+            raise UsageError(f"the weights of {truncate_list(dense)} cannot be masked; choose another network")
         raise UsageError("keep: every layer keeps its weights; remove a pattern")
     for name, mask in masks.items():
         parametrize.register_parametrization(network.get_submodule(name), "weight", mask)
     return masks
+
+
+def unmaskable(network: nn.Module, kept: Sequence[nn.Module]) -> dict[str, int]:
+    """Count the weights that cannot be masked, by layer, of a network without masks, except for the layers `kept`.
+
+    They are the input projections of `nn.MultiheadAttention`, which are no layers of their own, weights that are
+    computed from others (`weight_norm` and other parametrizations), and convolutions of one or three dimensions.
+    """
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    computed = [name for name, layer in layers.items() if not _owns_weight(layer) and layer not in kept]
+    counts = {name: layers[name].weight.numel() for name in computed}
+    return counts | {name: weight.numel() for name, weight in layer_weights(network) if name not in layers}
+
+
+def _owns_weight(layer: nn.Module) -> bool:
+    return layer._parameters.get("weight") is not None
 
 
 def unmasked_weight(network: nn.Module, layer: str) -> Tensor:

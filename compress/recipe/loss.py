@@ -116,6 +116,20 @@ class Loss(NumberOrSection):
         """Return the loss, unweighted: a scalar, the mean over the images that it applies to."""
         raise NotImplementedError
 
+    def macs(self, images: int, features: int, width: int) -> int:
+        """Return the MACs of its sums of products over images in a step, forward and backward.
+
+        Args:
+            images: Images of the step on one device.
+            features: Width of the student's features.
+            width: Width of the teacher's embeddings.
+        """
+        return 0
+
+    def idle(self, batch: int, images: int) -> str | None:
+        """Say why it is 0 in all steps of `batch` images per device, of `images` that are trained on; None if not."""
+        return None
+
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:

@@ -43,7 +43,7 @@ class Sparsity(Record):
     pattern: str = Field(description="2:4 or unstructured")
     zeros: Count = Field(description="Weights that are zero")
     weights: Count = Field(description="Weights of the layers that were sparsified")
-    left_dense: tuple[str, ...] = Field(description="Layers that do not fit the pattern and stay dense")
+    left_dense: tuple[str, ...] = Field(description="Layers that stay dense besides the classifier and those in `keep`")
     compressed_bytes: Count = Field(description="Size of the weights file after zlib, bytes")
     parent_compressed_bytes: Count = Field(description="Size of the parent's weights file after zlib, bytes")
 

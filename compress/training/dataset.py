@@ -12,9 +12,8 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from compress.data.large import LARGE
 from compress.data.lazy_shards import prefetch
 from compress.data.originals import FileImages
 from compress.data.prepared import Split
@@ -122,7 +121,7 @@ def train_loader(
 
 def _shuffled(
     images: ImageDataset, world: int, rank: int, seed: int, *, drop_last: bool
-) -> DistributedSampler[Any] | ShuffledSampler | ShardSampler:
+) -> ShuffledSampler | ShardSampler:
     if any(array.originals.settings.order == "shards" for array in images.files):
         files = images.files[0].originals.listing.shards
         starts, shards = images.shard_runs()
@@ -131,9 +130,7 @@ def _shuffled(
             prefetch([files[shard] for shard in dict.fromkeys(shards[runs].tolist())])
 
         return ShardSampler(starts, world, rank, seed, drop_last=drop_last, announce=announce)
-    if len(images) < LARGE:
-        return DistributedSampler(images, world, rank, seed=seed, drop_last=drop_last)
-    return ShuffledSampler(len(images), world, rank, seed, drop_last=drop_last)  # PyTorch's keeps 50 bytes per image
+    return ShuffledSampler(len(images), world, rank, seed, drop_last=drop_last)
 
 
 def eval_loader(images: ImageDataset, batch: int, world: int, rank: int, *, pinned: bool = False) -> DataLoader[Batch]:

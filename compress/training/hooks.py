@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.embedding import library_name
-from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Maps
 from compress.recipe.losses import Losses
@@ -66,9 +65,11 @@ class DistillationHooks:
                 hook.remove()
 
 
-def register_hooks(settings: Distillation, student: nn.Module, teacher: TeacherSignal) -> DistillationHooks:
-    """Hook the layers that the losses of `settings` read."""
-    features = LayerHook(classifier(student)[1], on_input=True) if settings.needs_features else None
+def register_hooks(
+    settings: Distillation, student: nn.Module, teacher: TeacherSignal, classifier: str
+) -> DistillationHooks:
+    """Hook the layers that the losses of `settings` read; `classifier` is the name of the student's."""
+    features = LayerHook(student.get_submodule(classifier), on_input=True) if settings.needs_features else None
     maps = {}
     for name, loss in _map_losses(settings.losses).items():
         assert isinstance(teacher, OnlineTeacher)

@@ -19,18 +19,17 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.accuracy import bits
 from compress.measurement.device import name_device
-from compress.models.embedding import EmbeddingNetwork, encoder_of
-from compress.models.heads import classifier
+from compress.models.embedding import encoder_of
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.training.batches import device_batch, rank_images, step_images
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
 from compress.training.formats import Format
 from compress.training.freeze import frozen_norms, trains_batch_norm
-from compress.training.hooks import DistillationHooks, map_shapes, register_hooks
+from compress.training.hooks import DistillationHooks, register_hooks
 from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
-from compress.training.objective import Objective
+from compress.training.objective import make_objective
 from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, make_optimizer
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
@@ -76,11 +75,15 @@ class FitModule(L.LightningModule):
         self.seed = seed if settings.seed is None else settings.seed
         self.teacher = teacher
         self.format = Format()  # of its steps; `fit` sets it
-        self.objective = self._make_objective()
+        self.objective = (
+            make_objective(settings, network, preprocess, teacher, self.seed)
+            if teacher and isinstance(settings, Distillation)
+            else None
+        )
         self.ema = make_ema(network, settings.ema) if settings.ema else None
-        self.image_macs = image_macs + (self.objective.macs if self.objective else 0)
-        self.image_macs += self.teacher.image_macs if self.teacher else 0
-        self.step_images = step_images(len(self.train_images), settings.batch, 1)  # of more devices from `setup` on
+        self.image_macs = image_macs + (self.teacher.image_macs if self.teacher else 0)
+        self.devices = 1  # in this and in the images of a step, until `setup` knows how many there are
+        self.step_images = step_images(len(self.train_images), settings.batch, 1)
         self.state = FitState()
         self.last_loss = math.nan
         self._losses: list[Tensor] = []
@@ -88,38 +91,27 @@ class FitModule(L.LightningModule):
         self._finite: list[Tensor] = []
         self._hooks = DistillationHooks()
 
-    def _make_objective(self) -> Objective | None:
-        settings, teacher = self.settings, self.teacher
-        if teacher is None or not isinstance(settings, Distillation):
-            return None
-        torch.manual_seed(self.seed)
-        features = classifier(self.network)[1].in_features if settings.needs_features else 0
-        if settings.classifier == "teacher":
-            name, layer = classifier(self.network)
-            if layer.bias is None:
-                raise UsageError(
-                    f"classifier: teacher needs a bias in the student's classifier, and {name} has none; set "
-                    "`classifier: own`, or choose another student"
-                )
-            layer.requires_grad_(False)  # it is computed from what is trained
-        shapes = map_shapes(settings.losses, self.network, self.preprocess, teacher)
-        embeds = isinstance(self.network, EmbeddingNetwork)
-        return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)
-
     @property
     def step_macs(self) -> int:
-        """MACs of a step, forward and backward."""
-        return self.step_images * self.image_macs
+        """MACs of a step on all devices, forward and backward."""
+        losses = self.objective.step_macs(self._device_images) if self.objective else 0
+        return self.step_images * self.image_macs + self.devices * losses
+
+    @property
+    def _device_images(self) -> int:
+        return self.step_images // self.devices
 
     def setup(self, stage: str) -> None:
-        self.step_images = step_images(len(self.train_images), self.settings.batch, self.trainer.world_size)
-        each = self.step_images // self.trainer.world_size
-        if each < 2 and trains_batch_norm(self.network, self.settings.freeze):
-            least = 2 * self.trainer.world_size
+        self.devices = self.trainer.world_size
+        self.step_images = step_images(len(self.train_images), self.settings.batch, self.devices)
+        if self._device_images < 2 and trains_batch_norm(self.network, self.settings.freeze):
+            least = 2 * self.devices
             raise UsageError(
                 f"batch norm needs two or more images per device, and a step has {self.step_images} on "
-                f"{self.trainer.world_size}; set `batch` to {least} or more, with as many train images"
+                f"{self.devices}; set `batch` to {least} or more, with as many train images"
             )
+        if self.objective:
+            self.objective.refuse_idle_losses(self._device_images, len(self.train_images))
         device = self.trainer.strategy.root_device
         for network in (self.network, self.ema):
             if network is None:
@@ -129,8 +121,8 @@ class FitModule(L.LightningModule):
                 network.to(memory_format=torch.channels_last)
         if device.type == "cuda" and self.train_images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.train_images.preload(device)
-        if self.teacher is not None and isinstance(self.settings, Distillation):
-            self._hooks = register_hooks(self.settings, self.network, self.teacher)
+        if self.objective and self.teacher and isinstance(self.settings, Distillation):
+            self._hooks = register_hooks(self.settings, self.network, self.teacher, self.objective.classifier)
         if self.settings.compile:
             self.network.compile()
 
@@ -237,7 +229,7 @@ class FitModule(L.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.objective is not None and self.objective.uses_head:
-            self.objective.fold_into(classifier(self.network)[1])
+            self.objective.fold_into(self.network)
         if self.ema is not None:
             self.ema.update_parameters(self.network)
 

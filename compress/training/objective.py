@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from compress.data.preprocess import Preprocess
+from compress.models.embedding import EmbeddingNetwork
+from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Step
+from compress.training.hooks import map_shapes
+from compress.training.teacher_signal import TeacherSignal
+from compress.utils.errors import UsageError
 
 
 class Objective(nn.Module):
     """Sums the losses, and holds what is trained for them beside the student: the projection and the adapters.
 
     `map_shapes` are those `[1, c, h, w]` of the feature maps of student and teacher, by loss. A student that `embeds`
-    ends in the teacher's embedding space itself: its features are what the losses compare.
+    ends in the teacher's embedding space itself: its features are what the losses compare. `classifier` is the name of
+    the layer that reads `features`.
     """
 
     def __init__(
@@ -28,31 +37,58 @@ class Objective(nn.Module):
         map_shapes: Mapping[str, tuple[torch.Size, torch.Size]],
         *,
         embeds: bool = False,
+        classifier: str = "",
     ) -> None:
         super().__init__()
         self.losses = settings.losses.named()
         self.uses_head = settings.classifier == "teacher"
-        self.head = head.requires_grad_(False)
+        self.head = copy.deepcopy(head).requires_grad_(False)  # the caller's stays as it is
         self.projection = _projection(features, width, embeds) if settings.needs_projection else None
         adapted = {name: shapes for name, shapes in map_shapes.items() if self.losses[name].trains_adapter}
         self.adapters = nn.ModuleDict(
             {name: nn.Conv2d(student[1], teacher[1], 1) for name, (student, teacher) in adapted.items()}
         )
-        forward = features * width if isinstance(self.projection, nn.Linear) else 0
-        forward += sum(student.numel() * teacher[1] for student, teacher in adapted.values())
-        self.macs = 3 * forward
-        """MACs of projection and adapters per image: forward, and backward to inputs and weights."""
+        self.features, self.width, self.classifier = features, width, classifier
+        self._passes = 1 + settings.mix.probability if settings.mix else 1  # a mixed batch has two targets
+        self._adapter_macs = sum(student.numel() * teacher[1] for student, teacher in adapted.values())
+
+    def step_macs(self, images: int) -> int:
+        """Return the MACs of a step with `images` on a device, forward and backward, without those of the networks.
+
+        They are the matrix products of projection, adapters, heads and losses. As in `compress.measurement.compute`,
+        element-wise work is not counted. A loss takes a few operations per logit or number of a feature map, the layer
+        that makes it a product for each of its inputs: with 512 of them the share left out is below 2%. Mixing takes
+        three operations per number of an image, optimizer and moving average about ten per weight and step.
+        """
+        head = sum(weight.numel() for weight in self.head.parameters() if weight.ndim > 1)
+        projection = self.features * self.width if isinstance(self.projection, nn.Linear) else 0
+        each = 3 * (projection + self._adapter_macs) + head  # backward to inputs and weights
+        each += 2 * head if self.uses_head else 0  # forward of the student's features, and backward to these
+        pairs = sum(loss.macs(images, self.features, self.width) for loss in self.losses.values())
+        folding = head * self.features if self.uses_head else 0
+        return math.ceil(self._passes * (images * each + pairs)) + folding
+
+    def refuse_idle_losses(self, batch: int, images: int) -> None:
+        """Refuse losses that are 0 in all steps of `batch` images per device, of `images` that are trained on.
+
+        Raises:
+            UsageError: there is one.
+        """
+        for name, loss in self.losses.items():
+            if reason := loss.idle(batch, images):
+                raise UsageError(f"losses: `{name}` would train nothing: {reason}")
 
     @torch.no_grad()
-    def fold_into(self, classifier: nn.Linear) -> None:
+    def fold_into(self, network: nn.Module) -> None:
         """Give the student's classifier the weights of the projection followed by the teacher's head."""
         assert isinstance(self.projection, nn.Linear)
         weight, bias = self.projection.weight, self.projection.bias
         if isinstance(self.head, nn.Linear):
             weight, bias = self.head.weight @ weight, self.head(bias)
-        classifier.weight.copy_(weight)
-        if classifier.bias is not None:
-            classifier.bias.copy_(bias)
+        own = network.get_submodule(self.classifier)
+        assert isinstance(own, nn.Linear)
+        own.weight.copy_(weight)
+        own.bias.copy_(bias)
 
     def forward(
         self,
@@ -96,3 +132,29 @@ class Objective(nn.Module):
 
 def _projection(features: int, width: int, embeds: bool) -> nn.Module:
     return nn.Identity() if embeds else nn.Linear(features, width)
+
+
+def make_objective(
+    settings: Distillation, network: nn.Module, preprocess: Preprocess, teacher: TeacherSignal, seed: int
+) -> Objective:
+    """Make the objective of a student `network`, whose classifier gets no gradient where it is computed from another.
+
+    Raises:
+        UsageError: the losses read features of one linear layer or maps that the student does not have, or its
+            classifier lacks a bias.
+    """
+    torch.manual_seed(seed)
+    name, features = "", 0
+    if settings.needs_features:
+        name, layer = classifier(network, preprocess.resolution)
+        features = layer.in_features
+        if settings.classifier == "teacher":
+            if layer.bias is None:
+                raise UsageError(
+                    f"classifier: teacher needs a bias in the student's classifier, and {name} has none; set "
+                    "`classifier: own`, or choose another student"
+                )
+            layer.requires_grad_(False)  # it is computed from what is trained
+    shapes = map_shapes(settings.losses, network, preprocess, teacher)
+    embeds = isinstance(network, EmbeddingNetwork)
+    return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds, classifier=name)

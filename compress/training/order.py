@@ -28,6 +28,9 @@ class Order(Protocol):
 class Shuffle:
     """A random permutation of `range(count)` that is computed place by place.
 
+    PyTorch's `DistributedSampler` adds the epoch to the seed, so that neighbouring seeds have the same orders, an epoch
+    apart; here each pair of seed and epoch has an order of its own.
+
     A Feistel network on the smallest power of two that holds `count`, with tables of random numbers as its round
     functions, permutes that power of two. Results of `count` or more are permuted again until they are below it: at
     most two rounds through the network on average (cycle walking, Black and Rogaway 2002). The tables take

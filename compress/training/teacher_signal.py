@@ -35,11 +35,13 @@ class CachedTeacher:
         return torch.from_numpy(rows).to(index.device).float()
 
     def sample_negatives(self, index: Tensor, count: int, view: int, rng: np.random.Generator) -> Tensor:
-        """Return embeddings float32 of up to `count` random images that are not in `index`, `[count, width]`."""
+        """Return embeddings float32 `[count, width]` of random images that are not in `index`; there must be some."""
         embedded = self.embedded[view]
-        drawn = np.sort(rng.integers(len(embedded), size=count))
-        drawn = drawn[~np.isin(drawn, index.cpu().numpy())]
-        return torch.from_numpy(embedded.rows(drawn)).to(index.device).float()
+        inside = np.unique(index.cpu().numpy())
+        drawn = rng.integers(len(embedded) - len(inside), size=count)
+        # From places among the images outside to their numbers, without a list of them.
+        drawn += np.searchsorted(inside - np.arange(len(inside)), drawn, side="right")
+        return torch.from_numpy(embedded.rows(np.sort(drawn))).to(index.device).float()
 
 
 class OnlineTeacher:

@@ -15,8 +15,9 @@ from compress.models.checkpoint_metadata import stored_preprocess
 from compress.models.class_names import chance_warning, output_rows, published_classes
 from compress.models.factory import create_model
 from compress.models.fingerprint import embedding_id
+from compress.models.heads import select_outputs
 from compress.models.onnx_rewrite import stated_names
-from compress.models.published import published_model, select_outputs
+from compress.models.published import published_model
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, OwnModel
 from compress.results import Accuracy
@@ -142,7 +143,7 @@ def test_published_weights_give_the_outputs_of_synset_folders(library: str, monk
         expected = whole(images)
         model, notes = published_model(library, "resnet18", (GOLDFISH, SHARK, TENCH), 32)
         assert torch.allclose(model(images), expected[:, [1, 2, 0]], atol=1e-6)
-    assert asked == [1000] and notes == ("took 3 of 1000 outputs, by class",)
+    assert asked == [1000] and notes == ("outputs put in the data's order by class name; 3 of 1000 are kept",)
 
 
 def test_outputs_of_convolutional_and_double_heads_can_be_selected() -> None:

@@ -163,7 +163,8 @@ def test_every_loss_trains_the_embedding_through_a_frozen_head(losses: dict[str,
     network = EmbeddingNetwork(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, WIDTH)), listed())
     settings = Distillation.model_validate({"losses": losses})
     objective = Objective(settings, nn.Linear(WIDTH, 3), WIDTH, WIDTH, {}, embeds=True)
-    assert objective.macs == 0 and not any(p.requires_grad for p in objective.parameters())
+    assert objective.step_macs(1) == 3 * WIDTH + 2 * 4 * WIDTH * ("crd" in losses)
+    assert not any(p.requires_grad for p in objective.parameters())
     found = []
     hook = network.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     logits = network(images)

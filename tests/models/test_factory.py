@@ -204,13 +204,32 @@ HEADS = [
 def test_classifiers_are_the_layers_that_make_the_logits(library: str, name: str, side: int, names: list[str]) -> None:
     model = create_model(library, name, 5, side)
     found = classifiers(model)
-    assert list(found) == names
+    assert list(found) == list(classifiers(model, side)) == names
     assert logits(model, side).any()
     for layer in found.values():
         nn.init.zeros_(layer.weight)
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
     assert not logits(model, side).any()
+
+
+class HeadFirst(nn.Module):
+    """Registers its classifier before the layers that are computed before it."""
+
+    def __init__(self, *after: nn.Module) -> None:
+        super().__init__()
+        self.head, self.trunk, self.after = nn.Linear(6, 5), nn.Conv2d(3, 6, 3), nn.Sequential(*after)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.after(self.head(self.trunk(images).mean((2, 3))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("after", [(), (nn.Flatten(),), (nn.ReLU(inplace=True),), (nn.Hardtanh(),)])
+def test_a_classifier_without_a_name_is_found_by_running_the_network(after: tuple[nn.Module, ...]) -> None:
+    model = HeadFirst(*after).train()
+    assert list(classifiers(model, 8)) == ["head"]
+    assert model.training and not model.head._forward_hooks
+    assert list(classifiers(model)) == list(classifiers(model, 2)) == ["trunk"]  # 2 pixels are too few to run it
 
 
 def test_losses_on_features_need_one_linear_layer() -> None:

@@ -19,6 +19,7 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
 from compress.models.fingerprint import local_files, teacher_weights_id
+from compress.models.names import published_preprocess
 from compress.models.students import load_student
 from compress.models.teachers import load_teacher, open_clip_model
 from compress.pruning.search import prune_channels
@@ -218,6 +219,30 @@ SMALL: dict[str, dict[str, object]] = {
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
     "text_cfg": {"layers": 1, "width": 64, "heads": 1, "vocab_size": 49408},
 }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"resize_mode": "longest"},
+            r"crop_mode 'longest' is not supported, only center, squash; choose other weights",
+        ),
+        ({"interpolation": "random"}, "interpolation 'random' is not supported"),
+    ],
+)
+def test_a_teacher_is_refused_as_its_preprocessing_is_by_name(
+    changed: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    write_open_clip(tmp_path / "clip", "ViT-B-32", **SMALL)
+    config = tmp_path / "clip" / "open_clip_config.json"
+    stored = json.loads(config.read_text())
+    config.write_text(json.dumps(stored | {"preprocess_cfg": stored["preprocess_cfg"] | changed}))
+    settings = OpenClipTeacher(source="open_clip", model=f"local-dir:{tmp_path}/clip")
+    with pytest.raises(UsageError, match=message):
+        published_preprocess("open_clip", settings.model)
+    with pytest.raises(UsageError, match=message):
+        load_teacher(settings, SampleData(source="cifar10-sample"), CLASSES, 32)
 
 
 @pytest.fixture

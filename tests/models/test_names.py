@@ -15,7 +15,7 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 from compress.data.preprocess import Preprocess
 from compress.models import catalog, checks
 from compress.models.checks import model_problems
-from compress.models.names import name_problem, published_preprocess, unpinned
+from compress.models.names import name_problem, open_clip_preprocess, published_preprocess, unpinned
 from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS
@@ -147,6 +147,8 @@ def test_unknown_weights_have_no_preprocessing(library: str, name: str) -> None:
 def test_images_that_are_not_square_are_refused() -> None:
     with pytest.raises(UsageError, match=r"sapiens2 takes images of 1024 x 768 pixels; choose a model of square"):
         published_preprocess("timm", "vit_base_patch16_sapiens2")
+    with pytest.raises(UsageError, match="open_clip's x takes 32 x 64 pixels; choose a model of square"):
+        open_clip_preprocess("x", {}, (32, 64))
 
 
 def test_a_folder_has_its_own_preprocessing(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -123,28 +125,53 @@ def test_attention_without_dimensions_that_are_zero_gives_the_same_logits(fused:
             part[:, 4:] = 0
         attention.proj.weight.view(16, 2, 8)[:, :, 4:] = 0
     settings = Channels(target_macs=0.5, round_to=1)
-    pruned = remove_channels(model, 8, {"blocks.0.attn.qkv": 0.5}, settings, kept_layers(model, ()))
+    kept, outputs = kept_layers(model, 8, ()), torch.Size((1, 4))
+    pruned = remove_channels(model, 8, {"blocks.0.attn.qkv": 0.5}, settings, kept, outputs)
     images = torch.randn(2, 3, 8, 8)
     assert pruned.blocks[0].attn.head_dim == 4
     torch.testing.assert_close(pruned(images), model(images), atol=1e-6, rtol=1e-6)
 
 
 class HeadFirst(nn.Module):
-    """Registers its classifier before the layers that are computed before it."""
+    """Registers its classifier before the layers that are computed before it; `twice` joins the outputs of two."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, twice: bool = False) -> None:
         super().__init__()
         self.head, self.first, self.last = nn.Linear(16, 8), nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.other = nn.Linear(16, 8) if twice else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.last(self.first(images).relu()).relu().mean((2, 3)))
+        features = self.last(self.first(images).relu()).relu().mean((2, 3))
+        logits = self.head(features)
+        return logits if self.other is None else torch.cat([logits, self.other(features)], 1)
 
 
-def test_a_network_that_would_lose_classes_is_refused_unless_its_classifier_is_named() -> None:
-    with pytest.raises(CompressError, match=r"^HeadFirst would lose outputs .*: \[8\] to \[\d\]; name its classifier"):
-        prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2))
-    pruned = prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2, keep=["head"]))
+def test_a_classifier_that_is_registered_first_keeps_its_outputs() -> None:
+    pruned = prune_channels(HeadFirst(), 8, Channels(target_macs=0.5, round_to=2))
     assert pruned(torch.zeros(1, 3, 8, 8)).shape == (1, 8)
+
+
+def test_a_network_that_would_lose_classes_is_refused_unless_its_classifiers_are_named() -> None:
+    with pytest.raises(CompressError, match=r"^HeadFirst would lose outputs .*: \[16\] to \[\d+\]; name its class"):
+        prune_channels(HeadFirst(twice=True), 8, Channels(target_macs=0.5, round_to=2))
+    settings = Channels(target_macs=0.5, round_to=2, keep=["head", "other"])
+    pruned = prune_channels(HeadFirst(twice=True), 8, settings)
+    assert pruned(torch.zeros(1, 3, 8, 8)).shape == (1, 16)
+
+
+def test_the_dense_network_is_run_as_often_for_many_candidates_as_for_few() -> None:
+    runs, counts = 0, []
+
+    def count(module: nn.Module, *_: object) -> None:
+        nonlocal runs
+        runs += module is model  # copies have the hook, too
+
+    for target in (0.3, 0.7):
+        model, runs = HeadFirst(), 0
+        model.register_forward_hook(count)
+        prune_channels(model, 8, Channels(target_macs=target, round_to=2))
+        counts.append(runs)
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("option", ["A", "B"])
@@ -153,10 +180,52 @@ def test_a_network_that_pads_channels_is_refused(option: Literal["A", "B"]) -> N
     if option == "B":
         prune_channels(model, 8, settings)
         return
-    with pytest.raises(
-        CompressError, match=r"^CifarResNet pads channels with zeros, which torch-pruning cannot follow"
-    ):
+    with pytest.raises(CompressError, match=r"^CifarResNet pads channels, which torch-pruning cannot follow"):
         prune_channels(model, 8, settings)
+
+
+class Pads(nn.Module):
+    """Pads the channels of maps or tokens from 8 to 16, on both sides or behind them, or only the tokens."""
+
+    def __init__(self, how: str, *, tokens: bool) -> None:
+        super().__init__()
+        self.how, self.tokens = how, tokens
+        inputs = 8 if how == "places" else 16
+        self.embed = nn.Conv2d(3, 8, 4, 4)
+        self.wide = nn.Linear(inputs, 6) if tokens else nn.Conv2d(inputs, 6, 1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.embed(images)
+        maps = maps.permute(0, 2, 3, 1) if self.tokens else maps
+        dim = -1 if self.tokens else 1
+        pads = {(True, "pad"): (4, 4), (True, "places"): (0, 0, 0, 1, 0, 1), (False, "places"): (0, 1, 0, 1)}
+        if self.how in ("pad", "places"):
+            maps = F.pad(maps, pads.get((self.tokens, self.how), (0, 0, 0, 0, 4, 4)))
+        else:
+            zeros = torch.zeros_like(maps.narrow(dim, 0, 4)).detach()
+            maps = torch.cat([maps, zeros, zeros] if self.how == "behind" else [zeros, maps, zeros], dim)
+        return self.head(self.wide(maps).mean((1, 2) if self.tokens else (2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("how", "tokens"),
+    [*product(("pad", "around", "places"), (True, False)), ("behind", False)],  # which it follows in maps only
+)
+def test_padded_channels_are_refused_wherever_they_are_and_padded_places_are_not(how: str, tokens: bool) -> None:
+    torch.manual_seed(0)
+    model, settings = Pads(how, tokens=tokens).eval(), Channels(target_macs=0.6, round_to=4, keep=["wide"])
+    if how in ("pad", "around"):
+        with pytest.raises(CompressError, match=r"^Pads pads channels, which"):
+            prune_channels(model, 8, settings)
+        return
+    with torch.no_grad():
+        model.embed.weight[::2], model.embed.bias[::2] = 0, 0
+        model.wide.weight[:, :8:2] = 0
+    images = torch.randn(2, 3, 8, 8)
+    pruned = prune_channels(model, 8, settings)
+    assert pruned.embed.out_channels == 4
+    torch.testing.assert_close(pruned(images), model(images))
 
 
 def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:

@@ -70,7 +70,7 @@ def test_layers_without_loss_lose_smaller_shares_first(loss: float) -> None:
 def test_at_most_the_share_is_removed_and_never_all(width: int, share: float, kept: int) -> None:
     model = nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), nn.Conv2d(width, 8, 1), nn.Flatten(), nn.Linear(8, 2))
     settings = Channels(target_macs=0.5)
-    pruned = remove_channels(model, 1, {"0": share}, settings, kept_layers(model, []))
+    pruned = remove_channels(model, 1, {"0": share}, settings, kept_layers(model, 1, []), torch.Size((1, 2)))
     assert pruned[0].out_channels == kept
 
 

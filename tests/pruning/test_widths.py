@@ -8,7 +8,7 @@ import torch
 from compress.measurement.compute import macs, parameters
 from compress.models.factory import create_model
 from compress.pruning.channels import remove_channels
-from compress.pruning.groups import coupled_groups, kept_layers, width
+from compress.pruning.groups import coupled_groups, kept_layers, output_shape, width
 from compress.pruning.search import prune_channels
 from compress.pruning.widths import WidthCosts
 from compress.recipe.channels import Channels
@@ -36,7 +36,7 @@ def test_costs_of_widths_are_those_of_the_network(library: str, name: str, side:
     costs = WidthCosts.of(model, side, groups)
     assert costs is not None
     shares = {group.layers[0]: share for group, share in zip(groups, torch.rand(len(groups)).tolist(), strict=True)}
-    pruned = remove_channels(model, side, shares, SETTINGS, kept_layers(model, []))
+    pruned = remove_channels(model, side, shares, SETTINGS, kept_layers(model, side, []), output_shape(model, side))
     widths = {layer: width(pruned, layer) for layer in shares}
     assert widths != costs.full
     assert costs.macs_of(widths) == macs(pruned, side) < macs(model, side)

@@ -156,7 +156,7 @@ def test_embedding_loss_aligns_features_and_leaves_no_projection_behind(tmp_path
     settings = Distillation(**plain(6).model_dump(), views=1, losses={"ce": 0.01, "embedding": 1})
     module = fit_module(settings, CachedTeacher([EmbeddedView((file,))], head))
     names = set(module.network.state_dict())
-    assert module.step_macs == 16 * (1000 + 3 * FEATURES * 6)
+    assert module.step_macs == 16 * (1000 + 3 * FEATURES * 6 + 6 * 2)
     fit(module, CPU, tmp_path / "work", "tiny")
     assert module.last_loss < 0.1  # 1 - cosine, of embeddings that the two colours tell apart
     assert set(module.network.state_dict()) == names

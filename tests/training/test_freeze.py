@@ -73,7 +73,7 @@ def test_a_killed_fit_with_frozen_layers_resumes_with_the_same_bits(
 
 def test_masked_layers_are_frozen_by_their_own_names() -> None:
     model = network()
-    add_masks(model)
+    add_masks(model, [])
     with freezing(model, ["layer1.0.conv1.weight"]):
         assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
             "layer1.0.conv1.parametrizations.weight.original"

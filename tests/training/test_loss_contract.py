@@ -16,6 +16,7 @@ import timm
 import torch
 from support import Job, environment
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from compress import plugins
 from compress.data.prepared import Split
@@ -31,6 +32,7 @@ from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
+from compress.utils.errors import UsageError
 
 PLUGIN = "own.squared"
 LAYERS = {"student_layer": "layer2", "teacher_layer": "layer3"}
@@ -257,6 +259,52 @@ ALLOWED = [
     for kind in ("stored", "live")
     if name == PLUGIN or not (LOSS_TYPES[name].online_only if kind == "stored" else LOSS_TYPES[name].cached_only)
 ]
+
+
+@every_loss
+def test_macs_are_those_of_its_products(name: str) -> None:
+    def pairs(first: Any, second: Any, *_: Any, **__: Any) -> int:  # one product and sum per pair of images and number
+        return 2 * first[0] * second[0] * first[1]
+
+    aten, loss, step = torch.ops.aten, loss_of(name), full_step()
+    distances = {
+        aten._cdist_forward: pairs,
+        aten._cdist_backward: lambda _, first, second, *rest, **more: pairs(first, second),
+    }
+    with FlopCounterMode(display=False, custom_mapping=distances) as counter:
+        loss.compute(step).backward()
+    assert step.projected is not None
+    width, features = step.projected.shape[1], step.features.shape[1]
+    assert loss.macs(len(step.logits), features, width) == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "batch", "reason"),
+    [
+        ("crd", 16, 16, "all 16 train images are in each step, which leaves no negatives; lower `batch`"),
+        ("rkd_distance", 3, 1, "it compares 2 images of a step, and a device has 1; raise `batch` to 2 per device"),
+        ("rkd_angle", 4, 2, "it compares 3 images of a step, and a device has 2; raise `batch` to 3 per device"),
+    ],
+)
+def test_a_loss_that_would_be_0_throughout_is_refused(
+    name: str, count: int, batch: int, reason: str, tmp_path: Path
+) -> None:
+    settings = recipe(name, views=1, epochs=1, batch=batch, lr=0.01, classifier="own")
+    teacher, _ = teachers("stored", tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    module = FitModule(
+        network, PREPROCESS, [images(count)], images(8), Views(), settings, teacher, seed=0, image_macs=1
+    )
+    with pytest.raises(UsageError, match=f"^losses: `{name}` would train nothing: {reason}$"):
+        fit(module, Trainer(accelerator="cpu"), tmp_path / "fit", "tiny")
+
+
+def test_negatives_are_all_images_outside_of_the_batch(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.arange(12, dtype=np.float16)[:, None])
+    teacher = CachedTeacher([EmbeddedView((tmp_path / "rows.npy",))], nn.Identity())
+    batch = torch.tensor([11, 0, 5, 6, 5])
+    drawn = teacher.sample_negatives(batch, 500, 0, np.random.default_rng(0))
+    assert drawn.shape == (500, 1) and set(drawn.flatten().tolist()) == {1, 2, 3, 4, 7, 8, 9, 10}
 
 
 @pytest.mark.parametrize(("name", "kind"), ALLOWED)

@@ -56,10 +56,23 @@ def test_a_weight_multiplies_its_loss(name: str) -> None:
     assert once > 0 and math.isclose(thrice, 3 * once, rel_tol=1e-5)
 
 
-def test_projection_and_adapters_count_in_the_macs() -> None:
+def test_projection_adapters_and_heads_count_in_the_macs() -> None:
     adapter = 2 * 3 * 4 * 4  # 1x1 convolution of the student's 4x4 maps, 2 channels to 3
-    assert objective(losses={"hint": LAYERS}).macs == 3 * adapter
-    assert objective(losses={"hint": LAYERS, "embedding": 1}).macs == 3 * (adapter + FEATURES * WIDTH)
+    projection, head = FEATURES * WIDTH, WIDTH * CLASSES
+    assert objective(losses={"hint": LAYERS}).step_macs(2) == 2 * (3 * adapter + head)
+    both = {"hint": LAYERS, "embedding": 1}
+    assert objective(losses=both).step_macs(2) == 2 * (3 * adapter + 3 * projection + head)
+    mixed = objective(losses=both, mix={"kind": "mixup", "probability": 0.5})
+    assert mixed.step_macs(2) == 1.5 * 2 * (3 * adapter + 3 * projection + head)
+    folded = objective(losses={"embedding": 1}, classifier="teacher")
+    assert folded.step_macs(2) == 2 * (3 * projection + 3 * head) + head * FEATURES
+
+
+def test_the_head_of_the_caller_stays_trainable() -> None:
+    head = nn.Linear(WIDTH, CLASSES)
+    made = Objective(Distillation(), head, FEATURES, WIDTH, {})
+    assert head.weight.requires_grad and not made.head.weight.requires_grad
+    assert torch.equal(head.weight, made.head.weight)
 
 
 def test_losses_add_up() -> None:

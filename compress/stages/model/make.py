@@ -14,10 +14,10 @@ from compress.measurement.accuracy import chance
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.class_names import other_classes, output_rows
+from compress.models.heads import select_outputs
 from compress.models.onnx_network import OnnxClassifier
 from compress.models.own import load_own_model, names_classes
 from compress.models.own_files import model_path, onnx_file, own_model_files, variant_folder
-from compress.models.published import select_outputs
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
 from compress.stages.context import METRICS, StageContext

@@ -6,7 +6,15 @@ import zlib
 from pathlib import Path
 
 from compress.models.checkpoints import WEIGHTS, save_variant
-from compress.pruning.sparsity import Sparsify, add_masks, mask_smallest, mask_two_of_four, remove_masks
+from compress.pruning.groups import kept_layers
+from compress.pruning.sparsity import (
+    Sparsify,
+    add_masks,
+    mask_smallest,
+    mask_two_of_four,
+    remove_masks,
+    unmaskable,
+)
 from compress.results import Ledger, Sparsity
 from compress.stages.context import StageContext
 from compress.stages.evaluation import store_network
@@ -14,6 +22,7 @@ from compress.stages.fitting import fit_stage
 from compress.stages.planned import PlannedStage
 from compress.stages.sparsify import SparsifyStage
 from compress.utils.console import say
+from compress.utils.messages import truncate_list
 
 
 def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -24,13 +33,18 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
     save_variant(folder, network)  # of a teacher, the store has the head alone
     parent_bytes = _compressed_bytes(folder / WEIGHTS)
     model = network.model
-    masks = add_masks(model, stage.keep)
+    kept = kept_layers(model, network.architecture.resolution, stage.keep)
+    dense = unmaskable(model, kept)
+    masks = add_masks(model, kept)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
-    left_dense, callbacks = [], []
+    if dense:
+        share = sum(dense.values()) / (sum(dense.values()) + sum(mask.mask.numel() for mask in masks.values()))
+        say(f"  {planned.id}: left dense, {share:.1%} of the weights, cannot be masked: {truncate_list(dense)}")
+    left_dense, callbacks = [*dense], []
     if stage.pattern == "2:4":
-        left_dense = mask_two_of_four(model, masks)
-        if left_dense:
-            say(f"  {planned.id}: left dense, input channels not a multiple of 4: {', '.join(left_dense)}")
+        if misfits := mask_two_of_four(model, masks):
+            say(f"  {planned.id}: left dense, input channels not a multiple of 4: {', '.join(misfits)}")
+        left_dense += misfits
     else:
         callbacks = [Sparsify(model, masks, counted, stage.share, stage.until)]
     ledger = Ledger.start(context.metrics(planned.parent).training)

@@ -29,6 +29,14 @@ class Crd(Loss):
         negatives = step.sample_negatives(self.negatives)
         return crd(step.projected, step.teacher_embeddings, negatives, self.temperature)
 
+    def macs(self, images: int, features: int, width: int) -> int:
+        return 2 * images * self.negatives * width  # backward to the student's side only
+
+    def idle(self, batch: int, images: int) -> str | None:
+        if batch < images:
+            return None
+        return f"all {images} train images are in each step, which leaves no negatives; lower `batch`"
+
 
 @full_precision
 def crd(student: Tensor, teacher: Tensor, negatives: Tensor, temperature: float = 0.07) -> Tensor:

@@ -19,6 +19,12 @@ class RkdDistance(Loss):
     def compute(self, step: Step) -> Tensor:
         return rkd_distance(step.features, step.teacher_embeddings)
 
+    def macs(self, images: int, features: int, width: int) -> int:
+        return images**2 * (3 * features + width)  # backward to both images of a pair
+
+    def idle(self, batch: int, images: int) -> str | None:
+        return _too_few(batch, 2)
+
 
 class RkdAngle(Loss):
     """Relational distillation of angles between images (arXiv 1904.05068)."""
@@ -27,6 +33,12 @@ class RkdAngle(Loss):
 
     def compute(self, step: Step) -> Tensor:
         return rkd_angle(step.features, step.teacher_embeddings)
+
+    def macs(self, images: int, features: int, width: int) -> int:
+        return images**3 * (3 * features + width)  # backward to both factors
+
+    def idle(self, batch: int, images: int) -> str | None:
+        return _too_few(batch, 3)
 
 
 @full_precision
@@ -54,6 +66,12 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     import torch.nn.functional as F
 
     return F.smooth_l1_loss(_angles(student), _angles(teacher))
+
+
+def _too_few(batch: int, needed: int) -> str | None:
+    if batch >= needed:
+        return None
+    return f"it compares {needed} images of a step, and a device has {batch}; raise `batch` to {needed} per device"
 
 
 def _distances(x: Tensor) -> Tensor:
