@@ -14,7 +14,7 @@ from compress.utils.system import kind_of_processor, quota, thread_count, versio
 if TYPE_CHECKING:
     from compress.stages.kind import StageKind
 
-REVISION = 7  # raised when a change of this package changes results
+REVISION = 8  # raised when a change of this package changes results
 
 
 @dataclass(frozen=True)

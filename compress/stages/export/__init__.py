@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 7  # raised when exported files of the same network, or what is recorded of them, change
+REVISION = 8  # raised when exported files of the same network, or what is recorded of them, change
 
 
 class ExportStage(StageKind):
