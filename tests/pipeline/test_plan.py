@@ -121,7 +121,7 @@ def test_order_of_training_is_in_the_keys_of_what_is_trained_in_it(tmp_path: Pat
     recipe = f"""
 data: {{source: webdataset, path: train.tar, images: files}}
 stages:
-  - {{id: own, kind: model, model: {TIMM}}}}}
+  - {{id: own, kind: model, model: {TIMM.replace(", pretrained: true", "")}}}}}
   - {{id: small, kind: distill, from: own, student: test_resnet}}
   - {{id: scratch, kind: train, student: test_resnet}}
   - {{id: probed, kind: train, student: {{model: test_resnet, pretrained: true, head: probe}}}}
