@@ -224,6 +224,8 @@ def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate
     made_b, made_v = _in_full(reference), _in_full(variant)
     known = made_b is not None and made_v is not None
     breaks = max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate)) if known and c_b > c_v else None
+    if not known and record.break_even_queries is not None:  # what is not stated is the same for both
+        breaks = max(0, variant.training.macs - reference.training.macs) / ((c_b - c_v) * (1 - hit_rate))
     checked = same(record.break_even_queries, breaks)
     life = record.lifetime
     assert life is None or known

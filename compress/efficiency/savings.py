@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
-from compress.efficiency.compute import compute_in_full
+from compress.efficiency.compute import compute_in_full, extra_compute
 from compress.efficiency.doublings import doublings, ratio
 from compress.efficiency.files import (
     TOP1,
@@ -93,8 +93,11 @@ def savings(
     grants = _grants(reference, others, files, chance, metric)
     settings = own_files, trend, date, deployment
     timed = against_float(variants)
+    by_id = {variant.id: variant for variant in variants}
+    extra = {variant.id: extra_compute(variant, reference, by_id) for variant in others}
     records = [
-        _variant_savings(v, reference, grants[v.id], files[v.id], timed.get(v.id, ()), *settings) for v in others
+        _variant_savings(v, reference, grants[v.id], files[v.id], timed.get(v.id, ()), extra[v.id], *settings)
+        for v in others
     ]
     return Savings(
         reference=reference_id,
@@ -167,6 +170,7 @@ def _variant_savings(
     decision: Grant,
     files: Files,
     timed: Sequence[AgainstFloat],
+    extra: float | None,
     reference_files: Files,
     trend: Trend,
     date: float,
@@ -198,8 +202,8 @@ def _variant_savings(
         energy_basis=energy,
         lifetime=_lifetime(reference, variant, deployment) if decision.granted else None,
         break_even_queries=break_even(
-            compute_in_full(reference),
-            compute_in_full(variant),
+            0.0,
+            None if extra is None else max(0.0, extra),
             base.macs or None,
             own.macs or None,
             _hit_rate(deployment),

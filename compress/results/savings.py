@@ -190,7 +190,7 @@ class VariantSavings(Difference):
     )
     break_even_queries: float | None = Field(
         description="Queries, cached ones included, after which the saved MACs repay the extra training; null where "
-        "that is unknown, training before the run included, and where no MACs are saved"
+        "that is unknown, training before the run included unless it is the same for both, and where no MACs are saved"
     )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"

@@ -20,6 +20,7 @@ from compress.results import (
     Control,
     Doublings,
     Savings,
+    Training,
     Variant,
     VariantSavings,
 )
@@ -106,6 +107,43 @@ def test_lifetime_of_a_granted_variant() -> None:
     assert record.granted and record.lifetime is not None
     assert record.lifetime.limit == 2
     assert record.lifetime.at_queries[-1].ratio == pytest.approx(2, rel=1e-4)
+
+
+def unstated(id: str, parent: str | None, macs: int, spent: int, *, before: str = "teacher_pretraining") -> Variant:
+    """A variant that rests on training before the run whose compute is not stated."""
+    made = variant(id, "any", macs, spent=spent, parent=parent)
+    ledger = made.training.model_dump() | {before: {"macs": None, "source": None}}
+    return made.model_copy(update={"training": Training.model_validate(ledger)})
+
+
+def breaks_even(reference: str, *variants: Variant) -> dict[str, float | None]:
+    return {
+        name: each.break_even_queries
+        for name, each in by_id(savings(variants, reference, 0.01, TREND, DATE)).items()
+        if each.lifetime is None
+    }
+
+
+def test_what_is_not_stated_cancels_between_variants_of_the_same_teacher() -> None:
+    chain = [
+        unstated("teacher", None, 4000, 0),
+        unstated("large", "teacher", 1000, 6_000_000),
+        unstated("small", "teacher", 500, 7_000_000),
+        unstated("smaller", "small", 250, 8_000_000),
+    ]
+    assert breaks_even("teacher", *chain) == {"large": 2000, "small": 2000, "smaller": pytest.approx(8e6 / 3750)}
+    assert breaks_even("large", *chain) == {"teacher": None, "small": 2000, "smaller": pytest.approx(2e6 / 750)}
+    other = [unstated("stranger", None, 4000, 0), unstated("theirs", "stranger", 100, 7_000_000)]
+    assert breaks_even("large", *chain, *other)["theirs"] is None, "of another teacher"
+    assert breaks_even("scratch", variant("scratch", "train", 4000), *chain)["small"] is None, "of none"
+
+
+def test_first_weights_cancel_only_between_a_variant_and_what_is_made_of_it() -> None:
+    one, made, two = (
+        unstated(name, parent, macs, spent, before="start_pretraining")
+        for name, parent, macs, spent in (("one", None, 1000, 10**6), ("made", "one", 500, 2 * 10**6), ("two", None, 100, 0))
+    )
+    assert breaks_even("one", one, made, two) == {"made": 2000, "two": None}
 
 
 def test_a_variant_that_was_evaluated_on_other_images_is_refused() -> None:
