@@ -62,9 +62,9 @@ def savings(
     """Compute what every other variant saves against one reference.
 
     Doublings of MACs and bit operations are arithmetic on the costs and are given for every variant, *granted or not*;
-    whoever calls them a saving must read `granted` first. Bit operations of one that is granted are those of the file
-    that it is granted by. What would mislead without equal accuracy (doublings of
-    latency and energy, `months_of_growth`, `lifetime`) is None where it is not granted.
+    whoever calls them a saving must read `granted` first. Bit operations are those of the file that the variant is
+    judged by, and None where it is not known what that executes in integer. What would mislead without equal accuracy
+    (doublings of latency and energy, `months_of_growth`, `lifetime`) is None where it is not granted.
 
     Args:
         variants: All variants, the reference among them.
@@ -186,8 +186,7 @@ def _variant_savings(
     others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
     file = fastest or next(iter(others), None) or deciding_file(files)
     saved = inference_doublings(base, own, latency, energy)
-    if decision.granted:  # to this file, which may run little of it in integer
-        saved = saved.model_copy(update={"bit_operations": _bit_operations(reference, variant, file)})
+    saved = saved.model_copy(update={"bit_operations": _bit_operations(reference, variant, file)})
     return VariantSavings(
         id=variant.id,
         file=file.runtime,

@@ -75,7 +75,7 @@ def test_savings_of_a_chain() -> None:
     assert distilled.doublings == Doublings(macs=2, bit_operations=2, latency=None, energy=None)
     assert distilled.months_of_growth == pytest.approx(11.8, abs=0.05)
     assert distilled.break_even_queries == 2000
-    assert found["int8"].doublings.bit_operations == 7
+    assert found["int8"].doublings.macs == 3 and found["int8"].doublings.bit_operations is None, "nothing executes it"
 
 
 def test_not_granted_names_the_cheapest_that_is_as_accurate() -> None:
@@ -311,6 +311,23 @@ def test_bit_operations_are_those_that_the_granted_file_executes(executed: dict[
     assert (
         bits is not None or first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
     )
+
+
+def test_bit_operations_of_what_is_only_simulated_are_unknown() -> None:
+    """It was not exported, or to a runtime that does not run here."""
+    elsewhere = artifact("coreml", 0, top1=None, ci95=None, right=None, not_run="runs on Apple devices")
+    for lost, granted in ((0, True), (151, False)):
+        for files in ((), (elsewhere,)):
+            int8 = variant("int8", "quantize", 4000, 8, lost=lost, artifacts=files)
+            found = savings([VARIANTS[0], int8], "teacher", 0.01, TREND, DATE)
+            (record,) = found.variants
+            assert record.granted == granted and record.doublings == Doublings(
+                macs=0, bit_operations=None, latency=None, energy=None
+            )
+            assert not is_saving(record)
+            first = headline([VARIANTS[0], int8], [found], [], DATE)
+            assert not first.granted and first.variant is None
+            assert first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
 
 
 def test_bit_operations_of_a_quantized_reference_are_those_of_its_best_file() -> None:
