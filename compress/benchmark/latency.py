@@ -109,9 +109,7 @@ class _Timed:
         return collect(timings) if self.left else {}
 
 
-def _latency(
-    context: StageContext, targets: BenchTargets
-) -> tuple[dict[str, tuple[LatencyRow, ...]], list[NotTimed]]:
+def _latency(context: StageContext, targets: BenchTargets) -> tuple[dict[str, tuple[LatencyRow, ...]], list[NotTimed]]:
     reference = context.plan.references[0]
     rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
     timed = _timings(context, targets)

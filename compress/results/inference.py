@@ -108,8 +108,8 @@ class Inference(Record):
 
     macs: Count = Field(description="Multiply-accumulates per image")
     bit_operations: Count = Field(
-        description="MACs x weight bits x activation bits per image, summed over layers: by the widths that the network "
-        "is made for, whatever executes it"
+        description="MACs x weight bits x activation bits per image, summed over layers: by the widths that the "
+        "network is made for, whatever executes it"
     )
     uncounted_operators: tuple[str, ...] = Field((), description="Operators of unknown MACs, not included in macs")
     params: Count = Field(description="Parameters")

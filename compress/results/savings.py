@@ -87,7 +87,7 @@ class Doublings(Record):
 
     macs: float | None = Field(description="In multiply-accumulates")
     bit_operations: float | None = Field(
-        description="In bit operations: those that the file executes, null where unknown: where none was run, they are simulated"
+        description="In bit operations: those that the file executes; null where unknown, as where none was run"
     )
     latency: float | None = Field(description="In median latency, in the setting of latency_basis")
     energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")

@@ -105,7 +105,9 @@ def test_the_network_of_a_variant_is_loaded_once_for_all_of_its_files(
         return SimpleNamespace(classifier=Overflows(), preprocess=Preprocess(32, (0, 0, 0), (1, 1, 1)))
 
     monkeypatch.setattr("compress.stages.context.load_variant", load)
-    monkeypatch.setattr(further_images, "load_classifier", lambda runtime, path: lambda images: np.eye(2)[[1] * len(images)])
+    monkeypatch.setattr(
+        further_images, "load_classifier", lambda runtime, path: lambda images: np.eye(2)[[1] * len(images)]
+    )
     whole, (files,) = job.context(), job.plan.exports
     for planned, name in (
         (job.plan.stage("small"), "pytorch"),

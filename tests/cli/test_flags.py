@@ -46,7 +46,9 @@ CHIPS = "Hardware name,Release date,FP32 (single precision) performance (FLOP/s)
     f"c{n},{2012 + n}-01-01,{1e12 * 1.4**n:g},100\n" for n in range(8)
 )
 
-FIRST = "run one.yaml --runs runs --no-dry-run --set stages.first.epochs=1 --log csv --engine local --plugin own.py --json"
+FIRST = (
+    "run one.yaml --runs runs --no-dry-run --set stages.first.epochs=1 --log csv --engine local --plugin own.py --json"
+)
 AGAIN = "run one.yaml --set stages.first.epochs=1 --plugin own.py --fresh"
 CALLS = (
     ("init images/train --output new.yaml --runs runs --force", "3 classes"),
@@ -93,8 +95,9 @@ CALLS = (
         '"verdict": "pass"',
     ),
     (
-        "sweep one.yaml --space space.yaml --name s --set stages.first.epochs=1 --runs runs --trials 2 --hours 1"
-        " --macs 1P --budget macs<=1G --tolerance 0.5 --retry-failed --no-dry-run --engine local --plugin own.py --json",
+        "sweep one.yaml --space space.yaml --name s --set stages.first.epochs=1 --runs runs --trials 2"
+        " --hours 1 --macs 1P --budget macs<=1G --tolerance 0.5 --retry-failed --no-dry-run --engine local"
+        " --plugin own.py --json",
         '"sentence": "This one: trial ',
     ),
     (
@@ -119,7 +122,10 @@ REFUSED = (
     ("validate one.yaml --deep --runs runs --set data.path=nowhere", "nowhere"),
     ("sweep one.yaml --space space.yaml --engine spark", "spark"),
     ("bench {artifact} --csv layers.csv", "--csv writes layers; add --layers"),
-    ("classes {embeddings} --names words.txt --text tower --teacher embedded", "--teacher and --text exclude each other"),
+    (
+        "classes {embeddings} --names words.txt --text tower --teacher embedded",
+        "--teacher and --text exclude each other",
+    ),
 )
 OF_TYPER = {"--install-completion", "--show-completion", "--help"}
 
@@ -175,7 +181,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 def write_embeddings(root: Path, artifact: Path) -> Path:
-    """Write an artifact that says it gives embeddings, as those of a tiny OpenCLIP model, whose text tower is beside."""
+    """Write an artifact that says that it gives embeddings, and the tiny OpenCLIP model of its class list."""
     vision, text = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 1}, {"width": 64, "heads": 2, "layers": 1}
     write_open_clip(root / "clip", "ViT-B-32", vision_cfg=vision, text_cfg=text)
     teacher = read_teacher(f"local-dir:{root}/clip")

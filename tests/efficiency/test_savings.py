@@ -141,7 +141,11 @@ def test_what_is_not_stated_cancels_between_variants_of_the_same_teacher() -> No
 def test_first_weights_cancel_only_between_a_variant_and_what_is_made_of_it() -> None:
     one, made, two = (
         unstated(name, parent, macs, spent, before="start_pretraining")
-        for name, parent, macs, spent in (("one", None, 1000, 10**6), ("made", "one", 500, 2 * 10**6), ("two", None, 100, 0))
+        for name, parent, macs, spent in (
+            ("one", None, 1000, 10**6),
+            ("made", "one", 500, 2 * 10**6),
+            ("two", None, 100, 0),
+        )
     )
     assert breaks_even("one", one, made, two) == {"made": 2000, "two": None}
 

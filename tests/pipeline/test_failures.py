@@ -169,7 +169,10 @@ def test_what_cannot_be_timed_is_reported_beside_the_latency_of_the_others(
     monkeypatch.setattr("compress.benchmark.latency.time_together", together)
     setting = ("--set", "measure={batches: [1], rounds: 6, processes: 2, energy: off}")
     done = job.run_here(*setting)
-    lines = [f"error: stage pruned: pytorch: latency: {killed}", f"error: stage files/int8: openvino: latency: {killed}"]
+    lines = [
+        f"error: stage pruned: pytorch: latency: {killed}",
+        f"error: stage files/int8: openvino: latency: {killed}",
+    ]
     assert done.returncode == 1 and [line for line in done.stderr.splitlines() if line.startswith("error")] == lines
     results, run = job.results(), last_run(job)
     follows_the_schema(results)

@@ -160,6 +160,8 @@ def test_cells_sort_by_their_figure(text: str, value: float | None) -> None:
 
 def test_bit_operations_that_nothing_executes_are_marked() -> None:
     (column,) = (column for column in VARIANTS if column.heading == "bit operations")
-    cells = {variant.id: column.write(variant.model_copy(update={"artifacts": ()})) for variant in example_record().variants}
+    cells = {
+        variant.id: column.write(variant.model_copy(update={"artifacts": ()})) for variant in example_record().variants
+    }
     assert {name for name, cell in cells.items() if cell.endswith("(simulated)")} == {"int8"}
     assert not any("simulated" in column.write(variant) for variant in example_record().variants)
