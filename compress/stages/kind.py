@@ -262,7 +262,8 @@ class NetworkStage(StageKind, Fit):
         return costs.fit(planned, self)
 
     def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
-        return costs.student(self.student, use)
+        width = costs.teacher_width(planned, self) if isinstance(self, Distillation) and self.embeds else 0
+        return costs.student(self.student, use, width)
 
     def pretraining(self) -> Pretraining | None:
         return self.student.pretraining

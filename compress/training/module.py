@@ -19,7 +19,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.accuracy import bits
 from compress.measurement.device import name_device
-from compress.models.embedding import EmbeddingNetwork, encoder_of
+from compress.models.embedding import encoder_of
 from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
@@ -27,10 +27,10 @@ from compress.training.batches import device_batch, rank_images, step_images
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
 from compress.training.formats import Format
 from compress.training.freeze import frozen_norms, trains_batch_norm
-from compress.training.hooks import DistillationHooks, map_shapes, register_hooks
+from compress.training.hooks import DistillationHooks, register_hooks
 from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
-from compress.training.objective import Objective
+from compress.training.objective import Objective, make_objective
 from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, make_optimizer
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
@@ -92,8 +92,6 @@ class FitModule(L.LightningModule):
         settings, teacher = self.settings, self.teacher
         if teacher is None or not isinstance(settings, Distillation):
             return None
-        torch.manual_seed(self.seed)
-        features = classifier(self.network)[1].in_features if settings.needs_features else 0
         if settings.classifier == "teacher":
             name, layer = classifier(self.network)
             if layer.bias is None:
@@ -102,9 +100,8 @@ class FitModule(L.LightningModule):
                     "`classifier: own`, or choose another student"
                 )
             layer.requires_grad_(False)  # it is computed from what is trained
-        shapes = map_shapes(settings.losses, self.network, self.preprocess, teacher)
-        embeds = isinstance(self.network, EmbeddingNetwork)
-        return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)
+        torch.manual_seed(self.seed)
+        return make_objective(settings, self.network, self.preprocess, teacher)
 
     @property
     def step_macs(self) -> int:

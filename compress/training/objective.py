@@ -8,8 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from compress.data.preprocess import Preprocess
+from compress.models.embedding import EmbeddingNetwork
+from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Step
+from compress.training.hooks import map_shapes
+from compress.training.teacher_signal import TeacherSignal
 
 
 class Objective(nn.Module):
@@ -92,6 +97,20 @@ class Objective(nn.Module):
 
     def _adapted(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         return (self.adapters[name](student) if name in self.adapters else student), teacher
+
+
+def make_objective(
+    settings: Distillation, network: nn.Module, preprocess: Preprocess, teacher: TeacherSignal
+) -> Objective:
+    """Create the objective of distilling a teacher into `network`, with what is trained beside it.
+
+    Raises:
+        UsageError: a loss reads features or layers that the network or the teacher does not have.
+    """
+    features = classifier(network)[1].in_features if settings.needs_features else 0
+    shapes = map_shapes(settings.losses, network, preprocess, teacher)
+    embeds = isinstance(network, EmbeddingNetwork)
+    return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)
 
 
 def _projection(features: int, width: int, embeds: bool) -> nn.Module:
