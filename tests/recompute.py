@@ -149,12 +149,14 @@ def _saving(record: VariantSavings, entry: Savings, by_id: Variants, trend: Tren
 
 
 def _fewer_bit_operations(record: VariantSavings, reference: Variant, variant: Variant) -> float | None:
-    """Of the file that a variant is granted by, the MACs in integer have 8 bits on both sides, the others 32."""
+    """Of the file that a variant is judged by, the MACs in integer have 8 bits on both sides, the others 32."""
 
     def executed(of: Variant, path: str | None) -> float | None:
-        file = next((each for each in of.artifacts if each.path == path), None)
-        if file is None or min(of.inference.weight_bits, of.inference.activation_bits) >= 32:
+        if min(of.inference.weight_bits, of.inference.activation_bits) >= 32:
             return of.inference.bit_operations
+        file = next((each for each in of.artifacts if each.path == path), None)
+        if file is None:
+            return None
         shares = file.macs_by_precision or {"int8": file.integer_macs_share}
         if None in shares.values():
             return None
@@ -162,8 +164,6 @@ def _fewer_bit_operations(record: VariantSavings, reference: Variant, variant: V
         return max(of.inference.bit_operations, of.inference.macs * (1024 - 960 * share))
 
     theirs = reference.inference.bit_operations
-    if not record.granted:
-        return math.log2(theirs / variant.inference.bit_operations)
     evaluated = [file for file in reference.artifacts if file.top1 is not None]
     if evaluated and min(reference.inference.weight_bits, reference.inference.activation_bits) < 32:
         theirs = executed(reference, max(evaluated, key=lambda file: file.top1 or 0).path) or theirs
@@ -224,6 +224,8 @@ def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate
     made_b, made_v = _in_full(reference), _in_full(variant)
     known = made_b is not None and made_v is not None
     breaks = max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate)) if known and c_b > c_v else None
+    if not known and record.break_even_queries is not None:  # what is not stated is the same for both
+        breaks = max(0, variant.training.macs - reference.training.macs) / ((c_b - c_v) * (1 - hit_rate))
     checked = same(record.break_even_queries, breaks)
     life = record.lifetime
     assert life is None or known

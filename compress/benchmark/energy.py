@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,30 +12,46 @@ from compress.measurement.counters import Counter, CounterError
 from compress.measurement.energy import measure_energy
 from compress.results import EnergyMeasurement, EnergyMeasurements
 from compress.stages.context import StageContext
+from compress.utils.boundaries import boundary
 from compress.utils.console import say, task
 
 ENERGY = "energy.json"
 
 
-def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> None:
+def benchmark_energy(
+    context: StageContext, counter: Counter, folder: Path, leave_out: Collection[tuple[str, str | None]] = ()
+) -> None:
     """Measure every variant in each of its runtimes at the largest batch, and write `energy.json`.
 
+    Args:
+        context: Context of the run.
+        counter: The energy counter.
+        folder: Folder to write to.
+        leave_out: What could not be timed, as `BenchTargets.file` names it: it may crash.
+
     Raises:
+        CompressError: a candidate cannot be loaded.
         CounterError: the counter cannot be read or does not advance, or no variant draws more than idle power.
     """
     targets = BenchTargets.find(context)
     batch = max(context.recipe.measure.batches)
     rows: dict[str, tuple[EnergyMeasurement, ...]] = dict.fromkeys(targets.preprocess, ())
-    with task("energy", sum(map(len, targets.candidates.values()))) as advance:
-        for runtime, by_key in targets.candidates.items():
-            for key, candidate in by_key.items():
+    wanted = [
+        (runtime, key, candidate)
+        for runtime, by_key in targets.candidates.items()
+        for key, candidate in by_key.items()
+        if targets.file(runtime, key) not in leave_out
+    ]
+    with task("energy", len(wanted)) as advance:
+        for runtime, key, candidate in wanted:
+            with boundary("runtime", f"{key} in {runtime}"):
                 run = candidate.load(targets.threads)
-                measured = measure_energy(partial(run, targets.images(key, batch)), counter, batch)
-                if measured.value is None:
-                    say(f"  {key} in {runtime}: no more power than the idle machine, energy unknown")
-                setting, name = asdict(targets.setting(key, runtime, batch)), targets.variant[key]
-                rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(measured)))
-                advance()
+            measured = measure_energy(partial(run, targets.images(key, batch)), counter, batch)
+            if measured.value is None:
+                say(f"  {key} in {runtime}: no more power than the idle machine, energy unknown")
+            setting, name = asdict(targets.setting(key, runtime, batch)), targets.variant[key]
+            rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(measured)))
+            advance()
     if not any(row.value for of_variant in rows.values() for row in of_variant):
         raise CounterError("no variant draws more power than the idle machine; stop other work on it and rerun")
     EnergyMeasurements(counter=counter.name, energy=rows).write(folder / ENERGY)

@@ -92,17 +92,17 @@ def _evaluate(
 @contextmanager
 def _predictor(context: StageContext, planned: PlannedStage, variant: str, name: str) -> Iterator[Predict]:
     """Load a network or a file for the stored images; what is not finite has no order, and is refused."""
-    model, preprocess = context.classifier(variant)
-    stored = preprocess.on_stored()
     if planned.makes_variant:
+        model, preprocess = context.classifier(variant)
         device = context.device_for(model)
         with on_device(model, device):
             size = context.batch_size(device)
-            yield lambda split, what: require_finite(predict_split(model, stored, split, size), what)
+            yield lambda split, what: require_finite(predict_split(model, preprocess.on_stored(), split, size), what)
         return
     artifacts = runnable_artifacts(context.folder(planned.id))
     files = {file_name(row.runtime, row.precision): (row, path) for row, path in artifacts}
     row, path = files[name]
+    stored = context.preprocess(variant).on_stored()
     with boundary("runtime", f"{variant} in {name}"):
         run = load_classifier(find_runtime(row.runtime), path)
         yield lambda split, what: require_finite(

@@ -11,6 +11,8 @@ from compress.results import LatencyRow, RuntimeCandidate, RuntimeChecks, Runtim
 from compress.stages.context import StageContext
 from compress.stages.export.make import CHECKS
 
+NOT_TIMED = "could not be timed"
+
 
 def select_runtimes(
     context: StageContext, latency: Mapping[str, tuple[LatencyRow, ...]]
@@ -31,9 +33,10 @@ def select_runtimes(
         ratios = _against_float(context, variant, latency)
         for batch in context.recipe.measure.batches:
             by_name = {name_of(row): row for row in latency[variant] if row.batch == batch}
-            rows = {name: by_name[name] for name in checks.validation}
+            rows = {name: by_name[name] for name in checks.validation if name in by_name}
             slower = {name for (name, size), ratio in ratios.items() if size == batch and is_slower(ratio)}
-            choice = choose(rows, checks.validation, allowed, batch=batch, left_out=checks.left_out, slower=slower)
+            left_out = {**checks.left_out, **dict.fromkeys(checks.validation.keys() - rows.keys(), NOT_TIMED)}
+            choice = choose(rows, checks.validation, allowed, batch=batch, left_out=left_out, slower=slower)
             choices[variant] = (*choices.get(variant, ()), choice)
     return choices
 

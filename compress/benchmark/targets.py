@@ -43,6 +43,7 @@ class BenchTargets:
         precision: Numeric precision by key.
         variant: Variant by key.
         candidates: Loadable candidates by runtime and key.
+        units: What made each of them, by runtime and key.
         threads: Threads of every candidate.
         test: Test split, whose first images are the input.
     """
@@ -51,6 +52,7 @@ class BenchTargets:
     precision: dict[str, str]
     variant: dict[str, str]
     candidates: dict[str, dict[str, Candidate]]
+    units: dict[tuple[str, str], PlannedStage]
     threads: int
     test: Split
 
@@ -63,9 +65,11 @@ class BenchTargets:
         """
         networks = {planned.id: context.classifier(planned.id) for planned in context.plan.variants}
         candidates: dict[str, dict[str, Candidate]] = {PYTORCH: {}}
+        units: dict[tuple[str, str], PlannedStage] = {}
         for planned in context.plan.variants:
             if not planned.stage.is_quantized and not isinstance(encoder_of(networks[planned.id][0]), OnnxNetwork):
                 candidates[PYTORCH][planned.id] = _eager(context, planned)
+                units[PYTORCH, planned.id] = planned
         variants = context.plan.variants
         precision = {planned.id: planned.stage.variant_precision for planned in variants}
         variant = {planned.id: planned.id for planned in variants}
@@ -76,11 +80,13 @@ class BenchTargets:
                 if row.precision in HALF:
                     precision[key], variant[key] = row.precision, planned.parent
                 candidates.setdefault(row.runtime, {})[key] = file_candidate(key, row.runtime, path)
+                units[row.runtime, key] = planned
         return cls(
             preprocess={name: preprocess for name, (_, preprocess) in networks.items()},
             precision=precision,
             variant=variant,
             candidates=candidates,
+            units=units,
             threads=thread_count(context.recipe.measure.threads),
             test=context.data.test,
         )
@@ -89,6 +95,10 @@ class BenchTargets:
         """Return the conditions of a measurement."""
         resolution = self.preprocess[self.variant[key]].resolution
         return Setting(runtime, self.precision[key], batch, self.threads, resolution)
+
+    def file(self, runtime: str, key: str) -> tuple[str, str]:
+        """Return the id of what made a candidate, and the name of its file, as failures of a run have them."""
+        return self.units[runtime, key].id, file_name(runtime, self.precision[key])
 
     def images(self, key: str, batch: int) -> np.ndarray[Any, Any]:
         """Return the first test images as a batch, float32 `[batch, 3, r, r]`, repeated if there are fewer."""

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from compress.data.digests import pixel_digests
 from compress.data.originals import FileImages
-from compress.data.prepared import ImageData, Split
-from compress.data.source import Images
+from compress.data.prepared import SPLITS, ImageData, Split
 from compress.data.splits import HELD_OUT
 from compress.store.store import Store
 from compress.utils.console import task
@@ -30,6 +29,7 @@ PAIRS = (
 HELD_OUT_PAIRS = tuple((HELD_OUT, other) for other in ("train", "unlabeled", "validation"))
 TESTED = {"test": "test", HELD_OUT: "held-out test"}  # splits that accuracy is measured on, and their names
 ALLOW = "overlap"
+MAX_DECODED = 20_000  # images of `images: files` that are decoded to be compared, which takes about a minute
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Overlap:
 def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
     """Find the pairs of splits that share images; the result is kept in the store.
 
-    Compared pixel by pixel, with `images: files` byte by byte.
+    Compared pixel by pixel; see `compares_pixels`.
     """
-    key = key_of(kind="overlap", version=HELD_OUT_VERSION if data.held_out else VERSION, data=data.key)
+    version = HELD_OUT_VERSION if data.held_out else VERSION
+    key = key_of(kind="overlap", version=version, data=data.key, **comparison_key(data))
     folder, _ = store.get(key, "the look for images in two splits", lambda target: _write(data, target))
     rows = json.loads((folder / "overlap.json").read_text())
     return [Overlap(**{**row, "first": tuple(row["first"])}) for row in rows]
@@ -94,7 +95,7 @@ def _shared(data: ImageData) -> Iterator[Overlap]:
     pairs = (*PAIRS, *(HELD_OUT_PAIRS if data.held_out else ()))
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     with task("images in two splits", sum(len(getattr(data, name)) for name in names)) as advance:
-        digests = {name: list(image_digests(getattr(data, name).images, advance)) for name in names}
+        digests = {name: list(image_digests(data, name, advance)) for name in names}
     for split, other in pairs:
         there = {digest: row for row, digest in reversed(list(enumerate(digests[other])))}
         rows = [row for row, digest in enumerate(digests[split]) if digest in there]
@@ -102,6 +103,32 @@ def _shared(data: ImageData) -> Iterator[Overlap]:
             yield Overlap(split, other, len(rows), (rows[0], there[digests[split][rows[0]]]))
 
 
-def image_digests(images: Images, advance: Callable[..., None]) -> Iterator[bytes]:
-    """Compute the SHA-256 of each image: of its pixels, or with `images: files` of its file."""
-    return images.digests(advance) if isinstance(images, FileImages) else pixel_digests(images, advance)
+def compares_pixels(data: ImageData) -> bool:
+    """Return whether images are compared by their pixels: with `images: files` only few are, as all are decoded."""
+    return not _in_files(data) or sum(len(getattr(data, name)) for name in SPLITS) <= MAX_DECODED
+
+
+def bytes_remark(data: ImageData) -> list[str]:
+    """Say that the same picture in another file was not looked for, where that is so."""
+    if compares_pixels(data):
+        return []
+    return [
+        "Images in two splits were looked for by the bytes of their files: a copy that was saved anew is not found."
+    ]
+
+
+def comparison_key(data: ImageData) -> dict[str, str]:
+    """Return the part of store keys that tells comparisons of pixels from those of bytes, which once were all."""
+    return {"compared": "pixels"} if _in_files(data) and compares_pixels(data) else {}
+
+
+def image_digests(data: ImageData, split: str, advance: Callable[..., None]) -> Iterator[bytes]:
+    """Compute the SHA-256 of each image of a split: of its pixels, or of its file where only bytes are compared."""
+    images = getattr(data, split).images
+    if isinstance(images, FileImages) and not compares_pixels(data):
+        return images.digests(advance)
+    return pixel_digests(images, advance)
+
+
+def _in_files(data: ImageData) -> bool:
+    return isinstance(data.train.images, FileImages)

@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.data.digests import digests, pixel_digests
 from compress.data.image_io import BrokenImage, TooManyPixels, decoder_versions, is_folder
-from compress.data.leakage import image_digests
+from compress.data.leakage import comparison_key, image_digests
 from compress.data.left_out import LeftOut, Tally
 from compress.data.originals import stored_decoder
 from compress.data.parallel import in_blocks
@@ -126,10 +126,11 @@ def _refuse_shared(folder: OodFolder, images: Pixels, data: ImageData, store: St
         own = {bytes.fromhex(each) for each in folder.digests}
         with task("OOD images in the data", len(images) + sum(len(getattr(data, name)) for name in SPLITS)) as advance:
             own |= set(pixel_digests(images, advance))
-            shared = [name for name in SPLITS if not own.isdisjoint(image_digests(getattr(data, name).images, advance))]
+            shared = [name for name in SPLITS if not own.isdisjoint(image_digests(data, name, advance))]
         (there / "shared.txt").write_text("\n".join(shared))
 
-    shared_key = key_of(kind="ood images in the data", version=VERSION, images=folder.key, data=data.key)
+    key = {"kind": "ood images in the data", "images": folder.key, "data": data.key, **comparison_key(data)}
+    shared_key = key_of(version=VERSION, **key)
     place, _ = store.get(shared_key, "the look for OOD images in the data", search)
     if shared := (place / "shared.txt").read_text().split():
         raise UsageError(

@@ -65,8 +65,6 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
         pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
             pixels["images"] = settings.images
-        if settings.order != "images":
-            pixels["order"] = settings.order
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts

@@ -35,6 +35,21 @@ ByBatch = dict[int, dict[str, list[list[list[float]]]]]
 """Milliseconds `[processes][rounds][runs]` by batch size and candidate."""
 
 
+class TimingFailed(CompressError):
+    """A candidate could not be loaded or timed.
+
+    Attributes:
+        key: Key of the candidate; None where it is not known which one it was.
+        reason: Why, without the candidate.
+    """
+
+    def __init__(self, candidates: Mapping[str, Candidate], key: str, reason: str) -> None:
+        found = candidates.get(key)
+        where = f"latency of {found.name} in {found.runtime}" if found else "latency of the candidates"
+        super().__init__(f"{where}: {reason}")
+        self.key, self.reason = key if found else None, reason
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Something to time, described so that another process can load it.
@@ -106,11 +121,10 @@ def time_together(
         Timings by batch size and key, of one process.
 
     Raises:
-        CompressError: a candidate cannot be loaded or run, or the process was killed.
+        TimingFailed: a candidate cannot be loaded or run, or the process was killed.
     """
     if schedule.processes == 1:
-        runners = {key: candidate.load(schedule.threads) for key, candidate in candidates.items()}
-        return _time(runners, images, schedule, process, lambda key: None)
+        return _time_here(candidates, images, schedule, process)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for key in candidates:
@@ -130,10 +144,10 @@ def time_together(
                 timeout=limit,
             )
         except subprocess.TimeoutExpired as error:
-            where = _current(work, candidates)
-            raise CompressError(f"{where}: it hangs, and was ended after {limit:,.0f} s; leave it out") from error
+            reason = f"it hangs, and was ended after {limit:,.0f} s; leave it out"
+            raise TimingFailed(candidates, _current(work), reason) from error
         if done.returncode:
-            raise CompressError(f"{_current(work, candidates)}: {_cause(work, done)}")
+            raise TimingFailed(candidates, _current(work), _cause(work, done))
         return {int(batch): times for batch, times in json.loads((work / TIMES).read_text()).items()}
 
 
@@ -163,31 +177,47 @@ def main() -> None:
             current.flush()
 
         try:
-            runners = {}
-            for key, candidate in candidates.items():
-                note(key)
-                runners[key] = candidate.load(schedule.threads)
             times = _time(
-                runners,
+                candidates,
                 lambda key, batch: np.load(_images_file(work, numbers[key], batch)),
                 schedule,
                 request["process"],
                 note,
             )
         except Exception as error:  # exception types of runtimes are not public
-            (work / FAILURE).write_text("out of memory" if isinstance(error, MemoryError) else first_line(error))
+            (work / FAILURE).write_text(_described(error))
             sys.exit(1)
     (work / TIMES).write_text(json.dumps(times))
 
 
+def _time_here(
+    candidates: Mapping[str, Candidate], images: Callable[[str, int], Array], schedule: Schedule, process: int
+) -> ByBatch:
+    """Time candidates in this process, which one that crashes takes with it."""
+    reached = [""]
+    try:
+        return _time(candidates, images, schedule, process, reached.append)
+    except Exception as error:  # exception types of runtimes are not public
+        raise TimingFailed(candidates, reached[-1], _described(error)) from error
+
+
+def _described(error: Exception) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else first_line(error)
+
+
 def _time(
-    runners: Mapping[str, Runner],
+    candidates: Mapping[str, Candidate],
     images: Callable[[str, int], Array],
     schedule: Schedule,
     process: int,
     note: Callable[[str], None],
 ) -> ByBatch:
+    """Load candidates and time them; `note` is called with the key of each before it runs."""
+    runners: dict[str, Runner] = {}
     found: ByBatch = {}
+    for key, candidate in candidates.items():
+        note(key)
+        runners[key] = candidate.load(schedule.threads)
     for batch in schedule.batches:
         runs = {key: partial(run, images(key, batch)) for key, run in runners.items()}
         times = measure_interleaved(
@@ -201,11 +231,9 @@ def _images_file(work: Path, number: int, batch: int) -> Path:
     return work / f"{number}-{batch}.npy"
 
 
-def _current(work: Path, candidates: Mapping[str, Candidate]) -> str:
-    """Name the candidate that a process was at."""
-    current = (work / CURRENT).read_text() if (work / CURRENT).is_file() else ""
-    found = candidates.get(current)
-    return f"latency of {found.name} in {found.runtime}" if found else "latency of the candidates"
+def _current(work: Path) -> str:
+    """Return the key of the candidate that a process was at; empty where it had come to none."""
+    return (work / CURRENT).read_text() if (work / CURRENT).is_file() else ""
 
 
 def _cause(work: Path, done: subprocess.CompletedProcess[bytes]) -> str:

@@ -184,7 +184,8 @@ def executed_bit_operations(variant: Variant, path: str | None) -> float | None:
     """Return the bit operations per image of a file of a variant: in 8 bits what its runtime executes in integer.
 
     Floating point counts as FP32, whatever format the machine chooses, because it does so for any file. Never fewer
-    than those of the network; None of a quantized variant's file whose execution is unknown.
+    than those of the network. None of a quantized variant's file whose execution is unknown, and of its network in
+    PyTorch, which only simulates integers.
 
     Args:
         variant: The variant.
@@ -192,8 +193,10 @@ def executed_bit_operations(variant: Variant, path: str | None) -> float | None:
     """
     inference = variant.inference
     file = next((each for each in variant.artifacts if path and each.path == path), None)
-    if file is None or not is_quantized(variant):
+    if not is_quantized(variant):
         return inference.bit_operations
+    if file is None:
+        return None
     share = file.integer_macs_share
     if file.macs_by_precision is not None:
         share = file.macs_by_precision.get("int8", 0.0)

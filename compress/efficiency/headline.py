@@ -53,7 +53,7 @@ def _refused(savings: Savings, date: float) -> Headline:
     reasons += [
         f"{v.id} takes no fewer MACs, and how much of it runs in integer is not known"
         for v in savings.variants
-        if v.granted and v.doublings.bit_operations is None and not v.doublings.macs
+        if v.tested and v.doublings.bit_operations is None and not v.doublings.macs
     ]
     if refused is None:
         return Headline(

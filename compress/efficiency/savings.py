@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
-from compress.efficiency.compute import compute_in_full
+from compress.efficiency.compute import compute_in_full, extra_compute
 from compress.efficiency.doublings import doublings, ratio
 from compress.efficiency.files import (
     TOP1,
@@ -62,9 +62,9 @@ def savings(
     """Compute what every other variant saves against one reference.
 
     Doublings of MACs and bit operations are arithmetic on the costs and are given for every variant, *granted or not*;
-    whoever calls them a saving must read `granted` first. Bit operations of one that is granted are those of the file
-    that it is granted by. What would mislead without equal accuracy (doublings of
-    latency and energy, `months_of_growth`, `lifetime`) is None where it is not granted.
+    whoever calls them a saving must read `granted` first. Bit operations are those of the file that the variant is
+    judged by, and None where it is not known what that executes in integer. What would mislead without equal accuracy
+    (doublings of latency and energy, `months_of_growth`, `lifetime`) is None where it is not granted.
 
     Args:
         variants: All variants, the reference among them.
@@ -93,8 +93,11 @@ def savings(
     grants = _grants(reference, others, files, chance, metric)
     settings = own_files, trend, date, deployment
     timed = against_float(variants)
+    by_id = {variant.id: variant for variant in variants}
+    extra = {variant.id: extra_compute(variant, reference, by_id) for variant in others}
     records = [
-        _variant_savings(v, reference, grants[v.id], files[v.id], timed.get(v.id, ()), *settings) for v in others
+        _variant_savings(v, reference, grants[v.id], files[v.id], timed.get(v.id, ()), extra[v.id], *settings)
+        for v in others
     ]
     return Savings(
         reference=reference_id,
@@ -167,6 +170,7 @@ def _variant_savings(
     decision: Grant,
     files: Files,
     timed: Sequence[AgainstFloat],
+    extra: float | None,
     reference_files: Files,
     trend: Trend,
     date: float,
@@ -182,8 +186,7 @@ def _variant_savings(
     others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
     file = fastest or next(iter(others), None) or deciding_file(files)
     saved = inference_doublings(base, own, latency, energy)
-    if decision.granted:  # to this file, which may run little of it in integer
-        saved = saved.model_copy(update={"bit_operations": _bit_operations(reference, variant, file)})
+    saved = saved.model_copy(update={"bit_operations": _bit_operations(reference, variant, file)})
     return VariantSavings(
         id=variant.id,
         file=file.runtime,
@@ -198,8 +201,8 @@ def _variant_savings(
         energy_basis=energy,
         lifetime=_lifetime(reference, variant, deployment) if decision.granted else None,
         break_even_queries=break_even(
-            compute_in_full(reference),
-            compute_in_full(variant),
+            0.0,
+            None if extra is None else max(0.0, extra),
             base.macs or None,
             own.macs or None,
             _hit_rate(deployment),

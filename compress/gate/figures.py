@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from compress.efficiency.files import name_of
 from compress.efficiency.verdict import Estimate
-from compress.gate.accuracy import Predicted, accuracy_figure, of_class, of_file, of_network
+from compress.gate.accuracy import accuracy_figure, of_class, of_file
 from compress.gate.latency import latency_figure, latency_row
 from compress.gate.rules import OF_FILES, SCALARS, Metric, Rule
-from compress.gate.sides import Absent, Measured, Side, Sides, find_file
+from compress.report.run_changes import Predicted, of_network
+from compress.report.sides import Absent, Measured, Side, Sides, find_file
 from compress.results import Artifact, Variant
 
 COUNTED: Mapping[str, Callable[[Variant], float]] = {

@@ -11,7 +11,7 @@ from compress.efficiency.verdict import EXIT_STATUS, Decision, Estimate, decide,
 from compress.gate.figures import Figures, find_figures, metrics_of
 from compress.gate.records import Check, Gate, GatedRun
 from compress.gate.rules import DEFAULTS, Metric, Rule, parse_rules, without_overridden
-from compress.gate.sides import Absent, Sides, pair
+from compress.report.sides import Absent, Sides, pair
 from compress.results import RunRecord
 from compress.results.read import RESULTS, read_results, read_run
 from compress.utils.checksums import RUN_AGAIN, check_run, require_unchanged

@@ -13,8 +13,8 @@ from compress.pipeline.failures import Failures
 from compress.pipeline.file_units import FileUnit
 from compress.pipeline.job import Job
 from compress.pipeline.ood import ood_units
+from compress.pipeline.plan import part_of
 from compress.pipeline.robustness import corruption_units
-from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import say
@@ -22,22 +22,45 @@ from compress.utils.errors import CompressError
 from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
+    from compress.benchmark.latency import NotTimed
     from compress.stages.context import StageContext
 
 
-def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
-    """Benchmark the latency of all variants and artifacts of a plan."""
+def measure_latency(job: Job, failures: Failures) -> Plan:
+    """Benchmark the latency of all variants and artifacts of a plan.
+
+    What cannot be timed is a failure of that network or file. The latency of the others is then stored under a key of
+    its own, so that the same command tries all again.
+
+    Returns:
+        The plan, with the keys of what was timed and of the energy of that.
+    """
+    plan, store, log = job.plan, job.store, job.log
     if store.has(plan.latency_key):
         say("latency: taken from the store")
-        return
-    from compress.benchmark.latency import benchmark_latency
+        return plan
+    from compress.benchmark.latency import LATENCY, LatencyFailed, benchmark_latency
 
     measure = plan.recipe.measure
     where = "one process" if measure.processes == 1 else f"{measure.processes} fresh processes per runtime"
     say(f"latency: {measure.rounds} interleaved rounds of all variants in {where}")
-    with torch_threads(thread_count(measure.threads)):
-        store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(context(), folder))
+    try:
+        with torch_threads(thread_count(measure.threads)):
+            store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(job.context(), folder))
+    except LatencyFailed as error:
+        record = error.record
+        plan = part_of(plan, [*plan.failed, *(_add_failure(job, failures, each) for each in error.failed)], ())
+        store.get(plan.latency_key, "latency", lambda folder: record.write(folder / LATENCY))
     log.write("made", unit="latency", key=plan.latency_key)
+    return plan
+
+
+def _add_failure(job: Job, failures: Failures, failed: NotTimed) -> str:
+    """Add a network or file that could not be timed to the failures, and return what was not measured."""
+    what = f"latency of {failed.unit.id} in {failed.name}"
+    job.log.write("not measured", unit=what, error=failed.reason)
+    failures.add_file(failed.unit, failed.name, f"latency: {failed.reason}")
+    return what
 
 
 def is_timed(plan: Plan, store: Store) -> bool:
@@ -46,29 +69,36 @@ def is_timed(plan: Plan, store: Store) -> bool:
     return store.exists(plan.latency_key) and (not wanted or store.exists(plan.energy_key))
 
 
-def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> str:
-    """Measure energy if the machine has a counter, and return its name, or why there is none; failures are reported."""
+def measure_energy(job: Job, plan: Plan, failures: Failures) -> str:
+    """Measure energy if the machine has a counter, and return its name, or why there is none.
+
+    Failures are reported. What `measure_latency` could not time, and `plan` is therefore without, is left out.
+    """
+    store, log = job.store, job.log
     found = find_counter() if plan.recipe.measure.energy == "auto" else CounterLookup(None, "not asked")
     if found.counter is None:
         log.write("no energy counter", reason=found.detail)
     elif store.has(plan.energy_key):
         say("energy: taken from the store")
     else:
-        _run_counter(plan, store, found.counter, log, context)
+        _run_counter(job, plan, found.counter, failures)
     return found.detail
 
 
-def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: Callable[[], StageContext]) -> None:
+def _run_counter(job: Job, plan: Plan, counter: Counter, failures: Failures) -> None:
     from compress.benchmark.energy import benchmark_energy
+
+    def make(folder: Path) -> None:
+        benchmark_energy(job.context(), counter, folder, {(row.stage, row.runtime) for row in failures.rows})
 
     say(f"energy: {counter.name}, about ten seconds per variant and runtime")
     try:
         with torch_threads(thread_count(plan.recipe.measure.threads)):
-            store.get(plan.energy_key, "energy", lambda folder: benchmark_energy(context(), counter, folder))
-        log.write("made", unit="energy", key=plan.energy_key)
+            job.store.get(plan.energy_key, "energy", make)
+        job.log.write("made", unit="energy", key=plan.energy_key)
     except (CounterError, CompressError) as error:
         say(f"energy: not measured: {error}")
-        log.write("no energy", reason=str(error))
+        job.log.write("no energy", reason=str(error))
 
 
 def measure_corruptions(job: Job, failures: Failures) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.leakage import ALLOW, find_overlaps, overlap_remarks, refuse_test_overlap
+from compress.data.leakage import ALLOW, bytes_remark, find_overlaps, overlap_remarks, refuse_test_overlap
 from compress.data.left_out import LeftOut
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import require
@@ -68,7 +68,7 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)
-    return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data)]
+    return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data), *bytes_remark(data)]
 
 
 def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:

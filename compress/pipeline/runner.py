@@ -114,8 +114,8 @@ def _made_and_measured(
             plan = failures.rest(plan)
             job = replace(job, plan=plan)
         with nullcontext() if engine == "local" or is_timed(plan, store) else holding_this_machine():
-            measure_latency(plan, store, log, job.context)
-            counter = measure_energy(plan, store, log, job.context)
+            timed = measure_latency(job, failures)
+            counter = measure_energy(job, timed, failures)
         hosts = measure_on_hosts(plan, store, log)
         measure_corruptions(job, failures)
         measure_ood(job, failures)
@@ -127,7 +127,7 @@ def _made_and_measured(
         sweep=sweep,
     )
     record = collect(
-        plan,
+        timed,
         store,
         job.data,
         info,

@@ -110,6 +110,10 @@ class DataSection(Section):
         name = same_name(name)
         return (self.prompts or {}).get(name, name.replace("_", " "))
 
+    def epoch_key_settings(self) -> dict[str, object]:
+        """Return the settings that determine the order of images in training, for the store keys of fits."""
+        return {}
+
 
 def _possible(path: str) -> str:
     """Return a path, or refuse an empty one, which would be the working folder, and one that no file can have."""
@@ -183,6 +187,9 @@ class FileData(DataSection):
         if self.cache_gb is not None and self.images == "files" and self.order != "shards":
             raise ValueError("`cache_gb` needs `order: shards`: each batch would need another copy of most shards")
         return self
+
+    def epoch_key_settings(self) -> dict[str, object]:
+        return {} if self.order == "images" else {"order": self.order}
 
     @property
     def is_remote(self) -> bool:

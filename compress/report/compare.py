@@ -1,10 +1,10 @@
 """Runs compared with the first one: what differs in their recipes and machines, and which results changed.
 
-Only what the intervals show counts as a change. Accuracy is compared on the same test images, image by image, where
-both runs used them; otherwise as two independent samples; nothing is claimed across different data. Latency was
-measured at another time in each run: only the ratios to the run's own reference are compared, and only where that is
-the same model in both runs, which used the same kind of machine, the same version of the runtime and several processes
-each.
+Only what the intervals show counts as a change; they are those of `gate`, of `run_changes.py`. Accuracy is compared on
+the same test images, image by image, where both runs used them; otherwise as two independent samples; nothing is
+claimed across different data. Latency was measured at another time in each run: a change is claimed only relative to
+the reference, where that is the same model in both runs, which used the same kind of machine, the same version of the
+runtime and several processes each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compress.deployment.engines import engine_version
 from compress.efficiency.files import name_of
-from compress.efficiency.intervals import independent_difference, paired_difference
+from compress.efficiency.verdict import Estimate
 from compress.report.comparison import (
     ABSENT,
     NO_CLAIM,
@@ -30,13 +30,24 @@ from compress.report.comparison import (
     Top1,
     Verdict,
 )
-from compress.report.savings import first_reference
-from compress.results import Accuracy, LatencyRow, RunRecord, Variant
+from compress.report.run_changes import (
+    Predicted,
+    accuracy_change,
+    direction,
+    discordant,
+    find_row,
+    latency_change,
+    of_network,
+    shared_reference,
+)
+from compress.report.sides import Absent, Measured, Side, Sides
+from compress.results import LatencyRow, RunRecord, Variant
 from compress.results.base import Interval
-from compress.results.per_image import paired_counts
 from compress.results.read import read_run
 from compress.utils.checksums import check_run
 from compress.utils.errors import UsageError
+
+VERDICTS: dict[int, Verdict] = {1: "more", 0: NO_CLAIM, -1: "less"}
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
@@ -128,7 +139,7 @@ def _variant(name: str, runs: Sequence[RunRecord]) -> ComparedVariant:
         changes=(
             None,
             *(
-                _change(first, variant, runs[0], run) if first and variant else None
+                _change(Sides(Side(runs[0], first), Side(run, variant))) if first and variant else None
                 for variant, run in zip(variants[1:], runs[1:], strict=True)
             ),
         ),
@@ -148,16 +159,17 @@ def _figures(variant: Variant) -> Figures:
     )
 
 
-def _change(before: Variant, after: Variant, first: RunRecord, run: RunRecord) -> Change:
+def _change(sides: Sides) -> Change:
+    before, after = (side.variant for side in sides)
     old, new = before.inference, after.inference
     return Change(
-        same_stage_key=before.stage_key is not None and before.stage_key == after.stage_key,
-        top1=_accuracy_change(before.accuracy, after.accuracy, first, run),
+        same_stage_key=sides.same_key,
+        top1=_accuracy_change(sides),
         macs=_ratio(new.macs, old.macs),
         bit_operations=_ratio(new.bit_operations, old.bit_operations),
         bytes=_ratio(new.bytes, old.bytes),
         training_macs=_ratio(after.training.macs, before.training.macs),
-        latency=_latency_changes(old.latency, new.latency, first, run),
+        latency=_latency_changes(sides),
     )
 
 
@@ -165,75 +177,58 @@ def _ratio(over: float, under: float) -> float | None:
     return over / under if under else None
 
 
-def _accuracy_change(before: Accuracy, after: Accuracy, first: RunRecord, run: RunRecord) -> AccuracyChange:
+def _accuracy_change(sides: Sides) -> AccuracyChange:
     """Compare accuracies: paired where both used the same images, otherwise as two samples of the same data."""
-    same_data = first.data.same_data(run.data)
-    same_images = first.data.same_images(run.data) and before.n == after.n
-    counts = paired_counts(before.right, after.right, before.n) if same_images else None
-    if counts:
-        lost = paired_difference(*counts, before.n)
-        ends = (-lost.high, -lost.low)
-    else:
-        ends = independent_difference(after.top1, after.ci95, before.top1, before.ci95)
+    before, after = (of_network(side.variant) for side in sides)
+    data = [side.run.data for side in sides]
+    raw = sides.after.variant.accuracy.top1 - sides.before.variant.accuracy.top1
+    found: Measured = Absent("no test images")
+    counts = None
+    if isinstance(before, Predicted) and isinstance(after, Predicted):
+        found, counts = accuracy_change(sides, before, after), discordant(sides, before, after)
     return AccuracyChange(
-        ci95=ends if same_data else None,
+        ci95=_ends(found),
         paired=counts is not None,
-        images=before.n if counts else None,
-        same_data=same_data,
-        verdict=NO_CLAIM if not same_data else "more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
-        difference=after.top1 - before.top1,
+        images=sides.after.variant.accuracy.n if counts else None,
+        same_data=data[0].same_data(data[1]),
+        verdict=VERDICTS[direction(found)] if isinstance(found, Estimate) else NO_CLAIM,
+        difference=found.value if isinstance(found, Estimate) else raw,
     )
 
 
-def _verdict(before: Interval | None, after: Interval | None) -> Verdict:
-    """Which of two intervals is higher, if they do not overlap."""
-    if not before or not after:
-        return NO_CLAIM
-    return "more" if after[0] > before[1] else "less" if after[1] < before[0] else NO_CLAIM
+def _ends(found: Measured) -> Interval | None:
+    if isinstance(found, Absent):
+        return None
+    return found.interval(0.95) if found.interval else (found.value, found.value)
 
 
-def _latency_changes(
-    before: Sequence[LatencyRow], after: Sequence[LatencyRow], first: RunRecord, run: RunRecord
-) -> tuple[LatencyChange, ...]:
-    """Compare by runtime and batch.
+def _latency_changes(sides: Sides) -> tuple[LatencyChange, ...]:
+    """Compare by file and batch. Medians of different times are shown beside each other without a claim."""
+    return tuple(
+        _latency_change(sides, old, new)
+        for row in sides.after.variant.inference.latency
+        if (new := find_row(sides.after.variant, name_of(row), row.batch)) is row
+        and (old := find_row(sides.before.variant, name_of(row), row.batch))
+    )
 
-    A verdict needs the same kind of machine, references that are the same model, the same version of the runtime, and
-    intervals over processes: those of a single process do not include how two starts of the same file differ.
-    """
-    environments = first.environment, run.environment
-    comparable = environments[0].machine == environments[1].machine and _same_reference(first, run)
-    rows = {(name_of(row), row.batch): row for row in reversed(before)}
-    changes = []
-    for new in after:
-        if old := rows.get((name_of(new), new.batch)):
-            versions = {engine_version(environment, new.runtime) for environment in environments}
-            shown = comparable and len(versions) == 1 and _restarted(old, new)
-            changes.append(
-                LatencyChange(
-                    runtime=name_of(new),
-                    batch=new.batch,
-                    p50_ms=(old.p50_ms, new.p50_ms),
-                    p99_ms=(old.p99_ms, new.p99_ms),
-                    ratio=(old.ratio_to_reference, new.ratio_to_reference),
-                    ratio_ci95=(old.ratio_ci95, new.ratio_ci95),
-                    processes=(len(old.rounds_ms), len(new.rounds_ms)),
-                    verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if shown else NO_CLAIM,
-                )
-            )
-    return tuple(changes)
+
+def _latency_change(sides: Sides, old: LatencyRow, new: LatencyRow) -> LatencyChange:
+    found, beside = latency_change(sides, old, new)
+    known = found if isinstance(found, Estimate) and (beside or found.interval is None) else None
+    return LatencyChange(
+        runtime=name_of(new),
+        batch=new.batch,
+        p50_ms=(old.p50_ms, new.p50_ms),
+        p99_ms=(old.p99_ms, new.p99_ms),
+        ratio=(old.ratio_to_reference, new.ratio_to_reference),
+        ratio_ci95=(old.ratio_ci95, new.ratio_ci95),
+        processes=(len(old.rounds_ms), len(new.rounds_ms)),
+        slower=known.value if known else None,
+        slower_ci95=_ends(known) if known else None,
+        verdict=VERDICTS[-direction(known)] if known else NO_CLAIM,
+    )
 
 
 def _same_reference(first: RunRecord, run: RunRecord) -> bool:
-    """Whether speedups of two runs are over the same model, known by its key in the store."""
-    references = [_reference(each) for each in (first, run)]
-    before, after = ((each.id, each.stage_key) if each else (None, None) for each in references)
-    return before == after and before[1] is not None
-
-
-def _reference(run: RunRecord) -> Variant | None:
-    name = first_reference(run)
-    return next((variant for variant in run.variants if variant.id == name), None)
-
-
-def _restarted(*rows: LatencyRow) -> bool:
-    return all(len(row.rounds_ms) > 1 for row in rows)
+    """Whether speeds of two runs are relative to the same model, known by its key in the store."""
+    return shared_reference(first, run) is not None

@@ -135,13 +135,14 @@ def _latency(comparison: Comparison) -> Table:
         Column("speedup over the reference, A", lambda pair: _speedup(pair[1], 0)),
         Column("speedup over the reference", lambda pair: _speedup(pair[1], 1)),
         Column("processes", lambda pair: " and ".join(f.text(count or None) for count in pair[1].processes)),
+        Column("time against A (95% interval)", lambda pair: _slower(pair[1])),
         Column("speed", lambda pair: pair[1].verdict, False),
     )
     note = (
-        "Medians of two runs were measured at different times, perhaps on different machines: no claim. For speedups "
-        "over each run's own reference, a claim needs that to be the same model, the same version of the runtime, and "
-        "95% intervals over several processes that do not overlap: a run of one process does not show how two starts "
-        "of the same file differ."
+        "Medians of two runs were measured at different times, perhaps on different machines: no claim. The time "
+        "against A is relative to the reference, timed in the same processes, and needs that to be the same model, the "
+        "same kind of machine, the same version of the runtime, and several processes: a run of one process does not "
+        "show how two starts of the same file differ. The interval is Welch's over processes."
     )
     rows = [(row, latency) for row in _rows(comparison) if row.change for latency in row.change.latency]
     return make_table("latency", "Latency changes", note, columns, rows)
@@ -149,6 +150,14 @@ def _latency(comparison: Comparison) -> Table:
 
 def _speedup(change: LatencyChange, run: int) -> str:
     return f.times(change.ratio[run]) + f.interval(change.ratio_ci95[run])
+
+
+def _slower(change: LatencyChange) -> str:
+    """+3.1% (+1.0% to +5.2%): how much longer it takes than in A."""
+    if change.slower is None:
+        return ""
+    ends = [f"{100 * end:+.1f}%".replace("-", "−") for end in (change.slower, *(change.slower_ci95 or ()))]
+    return ends[0] + (f" ({ends[1]} to {ends[2]})" if change.slower_ci95 else "")
 
 
 def _rows(comparison: Comparison) -> Iterator[Row]:

@@ -79,7 +79,10 @@ class AccuracyChange(Record):
 
 
 class LatencyChange(Record):
-    """Latency in one runtime and batch size: [first run, this run]; `processes` are those that each was timed in."""
+    """Latency in one runtime and batch size: [first run, this run]; `processes` are those that each was timed in.
+
+    `slower` is the change of the median as a ratio - 1, relative to the reference; None where there is no claim.
+    """
 
     runtime: str
     batch: int
@@ -88,6 +91,8 @@ class LatencyChange(Record):
     ratio: tuple[float | None, float | None]
     ratio_ci95: tuple[Interval | None, Interval | None]
     processes: tuple[int, int]
+    slower: float | None
+    slower_ci95: Interval | None
     verdict: Verdict
 
 

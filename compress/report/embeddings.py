@@ -78,7 +78,7 @@ def _note(record: RunRecord, first: Embeddings) -> str:
         + (f"{images} {ks} nearest. " if ks else "")
         + (f"Image to text: share whose class is among the {texts} nearest. " if texts else "")
         + "Rank correlation: Spearman's, of the similarities of pairs of images with the teacher's. "
-        + f"MACs are of encoders alone; a class list adds {macs:,} per image, which the teacher's include."
+        + f"MACs include the product with the class list, {macs:,} per image."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from compress.efficiency.files import name_of
+from compress.efficiency.files import is_quantized, name_of
 from compress.efficiency.slower import AgainstFloat, against_float
 from compress.report import energy
 from compress.report import formats as f
@@ -40,13 +40,19 @@ def _training_macs(variant: Variant) -> str:
     return "not stated" if unknown else f.count(variant.training.macs)
 
 
+def _bit_operations(variant: Variant) -> str:
+    """Mark those of a quantized network of which no file was run here."""
+    simulated = is_quantized(variant) and all(file.top1 is None for file in variant.artifacts)
+    return f.count(variant.inference.bit_operations) + (" (simulated)" if simulated else "")
+
+
 VARIANTS: tuple[Column[Variant], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("kind", lambda v: f.plain(v.kind), False),
     Column("top-1 (95% interval)", lambda v: f.accuracy(v.accuracy.top1, v.accuracy.ci95)),
     Column("on validation", lambda v: f.percent(v.validation.top1 if v.validation else None)),
     Column("MACs", lambda v: f.count(v.inference.macs)),
-    Column("bit operations", lambda v: f.count(v.inference.bit_operations)),
+    Column("bit operations", _bit_operations),
     Column("parameters", lambda v: f.count(v.inference.params)),
     Column("size", lambda v: f.size(v.inference.bytes)),
     Column("weight bits", _bits),

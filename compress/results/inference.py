@@ -107,7 +107,10 @@ class Inference(Record):
     """Cost of inference that follows from the network alone."""
 
     macs: Count = Field(description="Multiply-accumulates per image")
-    bit_operations: Count = Field(description="MACs x weight bits x activation bits per image, summed over layers")
+    bit_operations: Count = Field(
+        description="MACs x weight bits x activation bits per image, summed over layers: by the widths that the "
+        "network is made for, whatever executes it"
+    )
     uncounted_operators: tuple[str, ...] = Field((), description="Operators of unknown MACs, not included in macs")
     params: Count = Field(description="Parameters")
     bytes: Count = Field(description="Size of the stored weights, bytes")

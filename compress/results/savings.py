@@ -87,7 +87,7 @@ class Doublings(Record):
 
     macs: float | None = Field(description="In multiply-accumulates")
     bit_operations: float | None = Field(
-        description="In bit operations: of a granted variant those that its file executes, null where unknown"
+        description="In bit operations: those that the file executes; null where unknown, as where none was run"
     )
     latency: float | None = Field(description="In median latency, in the setting of latency_basis")
     energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")
@@ -190,7 +190,7 @@ class VariantSavings(Difference):
     )
     break_even_queries: float | None = Field(
         description="Queries, cached ones included, after which the saved MACs repay the extra training; null where "
-        "that is unknown, training before the run included, and where no MACs are saved"
+        "that is unknown, training before the run included unless it is the same for both, and where no MACs are saved"
     )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"

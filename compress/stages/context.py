@@ -166,11 +166,24 @@ class StageContext:
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
         """Load a variant of any kind with its preprocessing, on the CPU and in eval mode."""
+        model: nn.Module
         if isinstance(self.plan.stage(identifier).stage, TeacherStage):
             loaded = self._with_stored_head(identifier)
-            return loaded.classifier(), loaded.preprocess
-        network = load_variant(self.folder(identifier))
-        return network.classifier, network.preprocess
+            model, self._preprocess[identifier] = loaded.classifier(), loaded.preprocess
+        else:
+            network = load_variant(self.folder(identifier))
+            model, self._preprocess[identifier] = network.classifier, network.preprocess
+        return model, self._preprocess[identifier]
+
+    def preprocess(self, identifier: str) -> Preprocess:
+        """Return the preprocessing of a variant; its network is loaded for it, unless it has been before."""
+        if identifier not in self._preprocess:
+            self.classifier(identifier)
+        return self._preprocess[identifier]
+
+    @cached_property
+    def _preprocess(self) -> dict[str, Preprocess]:
+        return {}
 
     def eager_arguments(self, identifier: str) -> dict[str, Any]:
         """Return the arguments with which `compress.models.eager` loads a variant in another process, as JSON data."""

@@ -26,7 +26,7 @@ from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.resources import expand
 from compress.utils.system import cores, gpu_ids, kind_of_processor, version_of
 
-REVISION = 2  # raised when counting or timing changes
+REVISION = 3  # raised when counting or timing changes
 NAME = "networks"
 SPEEDS = "speeds.json"  # of the store: timings of this machine
 
@@ -53,6 +53,7 @@ class NetworkCost(NamedTuple):
     training: int  # MACs of a training step, 0 for forward passes
     seconds: float  # time of a training step, or of a forward pass
     width: int = 0  # values of an embedding, of a network that embeds
+    features: int = 0  # inputs of its classifier, of a network that is trained
 
 
 class CostModel:
@@ -104,6 +105,7 @@ class CostModel:
         if not planned.teacher or not isinstance(settings, Distillation):
             images = len(self.data.train.images) * settings.epochs
             return Cost(images * network.training * keep, images * network.seconds * keep)
+        step = network.training + self._projection(planned, settings, network)
         splits, count = training_views(self.data, settings)
         images, teacher = sum(len(split.images) for split in splits) * settings.epochs, self.plan.stage(planned.teacher)
         if settings.teacher == "live":
@@ -112,7 +114,18 @@ class CostModel:
             recipe = self.plan.recipe
             views = recipe.data.views if settings.augment else PLAIN
             embedded = self.embeddings(teacher, splits, views, count, recipe.trainer.precision)
-        return Cost(images * network.training * keep, images * network.seconds * keep) + embedded
+        return Cost(images * step * keep, images * network.seconds * keep) + embedded
+
+    def _projection(self, planned: PlannedStage, settings: Distillation, network: NetworkCost) -> int:
+        """Return the MACs per image of a training step's projection of features to the width of the teacher."""
+        if not settings.needs_projection or self.plan.origin(planned).stage.embeds:
+            return 0
+        return 3 * network.features * self.teacher_width(planned, settings)
+
+    def teacher_width(self, planned: PlannedStage, settings: Distillation) -> int:
+        """Return the values of an embedding of the teacher of a distillation."""
+        stored = settings.teacher == "stored" and self.plan.recipe.trainer.precision == "auto"
+        return self.network(self.plan.stage(planned.teacher or ""), "embedding" if stored else "inference").width
 
     def embeddings(
         self, teacher: PlannedStage, splits: Sequence[Split], views: Views, count: int, precision: str = "32-true"
@@ -188,10 +201,16 @@ class CostModel:
 
         return self._cost(f"network {planned.id}, {use}", identity, measure)
 
-    def student(self, student: Student, use: Use) -> NetworkCost:
-        """Return the cost of a student; a forward pass takes a third of the time of a training step."""
+    def student(self, student: Student, use: Use, width: int = 0) -> NetworkCost:
+        """Return the cost of a student; a forward pass takes a third of the time of a training step.
+
+        Args:
+            student: Its settings.
+            use: What it is timed for.
+            width: Values of the embedding that it ends in; 0 for one that ends in logits.
+        """
         if use in ("inference", "embedding"):
-            trained = self.student(student, "training")
+            trained = self.student(student, "training", width)
             return trained._replace(training=0, seconds=trained.seconds / 3)
         masked = use == "masked"
         side = student.resolution or self.data.resolution
@@ -199,15 +218,15 @@ class CostModel:
         def measure() -> NetworkCost:
             from compress.stages.profiling import student_cost
 
-            return student_cost(self.plan.recipe, student, self.data, self._file, masked=masked)
+            return student_cost(self.plan.recipe, student, self.data, self._file, masked=masked, width=width)
 
         def identity() -> dict[str, Any]:
             weights = file_digest(Path(expand(student.checkpoint))) if student.checkpoint else None
             settings = student.model_dump(mode="json", exclude={"mean", "std", "pretraining"}) | {"checkpoint": weights}
             packages = {name: version_of(name) for name in MODEL_PACKAGES}
-            return {"student": settings, "side": side, "masked": masked, "packages": packages}
+            return {"student": settings, "side": side, "masked": masked, "width": width, "packages": packages}
 
-        return self._cost(f"student {student.model_dump_json()}, {masked}", identity, measure)
+        return self._cost(f"student {student.model_dump_json()}, {masked}, {width}", identity, measure)
 
     def _cost(
         self, name: str, identity: Callable[[], dict[str, Any]], measure: Callable[[], NetworkCost]

@@ -7,6 +7,7 @@ validation to `validation_logits.npy` (float32 `[images, classes]`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from torch.fx import GraphModule
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess, describe
 from compress.measurement.accuracy import accuracy_record, bits, chance
-from compress.measurement.compute import bit_operations, count, parameters
+from compress.measurement.compute import Count, bit_operations, count, parameters
 from compress.measurement.device import on_device
 from compress.measurement.predict import Logits, predict_split
 from compress.measurement.widths import widths
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
+from compress.models.class_list import ClassList
 from compress.models.class_names import chance_warning
 from compress.models.embedding import EmbeddingNetwork, encoder_of, logits_of
 from compress.models.names import unpinned
@@ -39,11 +41,12 @@ from compress.utils.errors import CompressError
 
 LOGITS = "test_logits.npy"
 VALIDATION_LOGITS = "validation_logits.npy"
+CLASS_LIST = "class list"  # among the layers of an embedding student
 
 
-def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:
-    """Return the inference cost of an FP32 network whose weights take `size` bytes."""
-    counted = count(model, preprocess.resolution)
+def float_inference(model: nn.Module, preprocess: Preprocess, size: int, classes: ClassList | None = None) -> Inference:
+    """Return the inference cost of an FP32 network whose weights take `size` bytes; see `quantized_inference`."""
+    counted = _counted(model, preprocess, classes)
     return Inference(
         macs=counted.macs,
         bit_operations=bit_operations(counted.layers, {}),
@@ -63,6 +66,7 @@ def quantized_inference(
     bits: Mapping[str, tuple[int, int]],
     convolutions: tuple[int, int],
     size: int,
+    classes: ClassList | None = None,
 ) -> Inference:
     """Return the inference cost of a quantized network.
 
@@ -72,8 +76,9 @@ def quantized_inference(
         bits: (weight bits, activation bits) of the quantized layers, by their names in `model`.
         convolutions: Number of quantized convolutions, and of all.
         size: Bytes of the quantized weights.
+        classes: Class list of an embedding student, whose product with the embeddings counts, in float.
     """
-    counted = count(model, preprocess.resolution)
+    counted = _counted(model, preprocess, classes)
     return Inference(
         macs=counted.macs,
         bit_operations=bit_operations(counted.layers, bits),
@@ -86,6 +91,12 @@ def quantized_inference(
         quantized_convs=convolutions[0],
         total_convs=convolutions[1],
     )
+
+
+def _counted(model: nn.Module, preprocess: Preprocess, classes: ClassList | None) -> Count:
+    """Count the MACs of a network, and of the product of its embeddings with a class list, which is kept apart."""
+    counted = count(model, preprocess.resolution)
+    return counted if classes is None else replace(counted, layers={**counted.layers, CLASS_LIST: classes.weight.size})
 
 
 def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
@@ -127,7 +138,7 @@ def evaluate_stored(
     stored = load_variant(folder)
     if inference is None:
         weights = folder / (ONNX if isinstance(stored.model, OnnxNetwork) else WEIGHTS)
-        inference = float_inference(stored.model, stored.preprocess, weights.stat().st_size)
+        inference = float_inference(stored.model, stored.preprocess, weights.stat().st_size, stored.classes)
     evaluate_and_store(
         context, label, folder, (stored.classifier, stored.preprocess), inference, ledger, notes, **details
     )

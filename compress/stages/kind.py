@@ -120,11 +120,15 @@ class StageKind(StageSection):
         settings = self.model_dump(mode="json", exclude=nested)
         own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        trained = {"views": recipe.data.views.key_settings(), "fit": recipe.trainer.key_settings()}
+        trained = {
+            "views": recipe.data.views.key_settings(),
+            "fit": recipe.trainer.key_settings(),
+            **recipe.data.epoch_key_settings(),
+        }
         return {**settings, "seed": seed, **(trained if self.uses_trainer() else {})}
 
     def uses_trainer(self) -> bool:
-        """Return whether the result may depend on the augmentation of images and the settings of the trainer."""
+        """Return whether the result may depend on views and order of the train images and on the trainer."""
         return True
 
     def packages(self) -> tuple[str, ...]:
@@ -258,7 +262,8 @@ class NetworkStage(StageKind, Fit):
         return costs.fit(planned, self)
 
     def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
-        return costs.student(self.student, use)
+        width = costs.teacher_width(planned, self) if isinstance(self, Distillation) and self.embeds else 0
+        return costs.student(self.student, use, width)
 
     def pretraining(self) -> Pretraining | None:
         return self.student.pretraining

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.device import choose_device, on_device
+from compress.models.heads import classifiers
 from compress.models.own import load_own_model
 from compress.models.students import load_student
 from compress.models.teachers import LoadedTeacher, load_teacher
@@ -24,6 +25,7 @@ from compress.stages.teacher import TeacherStage
 from compress.training.dead_taps import without_dead_taps
 from compress.training.formats import FormatChooser, choose_for_steps
 from compress.training.teacher_cache import embedding_speedup
+from compress.utils.errors import CompressError
 
 TIMED_BATCH = 32  # images per timed pass
 
@@ -57,11 +59,20 @@ def _inference_cost(
     return NetworkCost(macs(model, side), 0, seconds, width)
 
 
-def student_cost(recipe: Recipe, student: Student, data: ImageData, speeds: Path, *, masked: bool) -> NetworkCost:
-    """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
-    network, _ = load_student(student, data.classes, data.resolution)
+def student_cost(
+    recipe: Recipe, student: Student, data: ImageData, speeds: Path, *, masked: bool, width: int = 0
+) -> NetworkCost:
+    """Count and time training of a student; with `masked` weights, all convolution taps are computed.
+
+    With a `width`, it ends in an embedding of so many values, and the frozen class list multiplies it: forward, and
+    backward to the embedding.
+    """
+    outputs = [str(number) for number in range(width)] if width else data.classes
+    network, _ = load_student(student, outputs, data.resolution)
     side = network.architecture.resolution
-    return _training_cost(network.model, side, recipe, speeds, f"student {student.model}", masked=masked)
+    cost = _training_cost(network.model, side, recipe, speeds, f"student {student.model}", masked=masked)
+    listed = width * len(data.classes)
+    return cost._replace(forward=cost.forward + listed, training=cost.training + 2 * listed)
 
 
 def _training_cost(
@@ -75,7 +86,15 @@ def _training_cost(
             seconds /= choose_for_steps(
                 FormatChooser(speeds), model, side, TIMED_BATCH, device, label, tf32=trainer.tf32
             ).speedup
-        return NetworkCost(forward, training_macs(model, side), seconds)
+        return NetworkCost(forward, training_macs(model, side), seconds, features=_features(model))
+
+
+def _features(model: nn.Module) -> int:
+    """Return the inputs of the classifier; 0 where that is no linear layer, on whose features no loss is defined."""
+    heads: list[nn.Module] = []
+    with suppress(CompressError):  # it has none
+        heads = list(classifiers(model).values())
+    return heads[0].in_features if len(heads) == 1 and isinstance(heads[0], nn.Linear) else 0
 
 
 def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = TIMED_BATCH) -> float:

@@ -42,6 +42,7 @@ class TrainStage(NetworkStage):
         settings = super().key_settings(recipe)
         if self.probed:  # on images as they are
             del settings["views"]
+            settings.pop("order", None)
         return settings
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:

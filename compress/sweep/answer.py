@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from compress.efficiency.metric import METRIC_WORDS
 from compress.efficiency.verdict import Decision, Estimate, decide
 from compress.gate.rules import Rule, parse_metric
-from compress.gate.sides import Absent, Measured, Side
 from compress.report import formats as f
 from compress.report.savings import first_reference
+from compress.report.sides import Absent, Measured, Side
 from compress.sweep.job import Job
 from compress.sweep.objectives import VALIDATION, measured
 from compress.sweep.output import figure_text, figures_text, settings_text

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from compress.efficiency.verdict import Estimate
 from compress.gate.figures import find_figures, metrics_of
 from compress.gate.rules import Metric, Rule, parse_metric, parse_rules
-from compress.gate.sides import Absent, Measured, Side, Sides
+from compress.report.sides import Absent, Measured, Side, Sides
 from compress.results import RunRecord, Variant
 from compress.utils.errors import SeveralErrors
 from compress.utils.messages import did_you_mean, one_line

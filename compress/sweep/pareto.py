@@ -9,7 +9,7 @@ from typing import Any
 from compress.efficiency.intervals import MIN_IMAGES, paired_difference
 from compress.efficiency.verdict import Estimate, decide
 from compress.gate.rules import parse_metric
-from compress.gate.sides import Side
+from compress.report.sides import Side
 from compress.results.per_image import paired_counts
 from compress.sweep.objectives import VALIDATION, cost_ratio
 from compress.sweep.records import Dominance, Figures

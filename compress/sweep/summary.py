@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from compress.gate.sides import Side
+from compress.report.sides import Side
 from compress.results.read import read_run
 from compress.sweep.answer import find_answer, find_cost
 from compress.sweep.compute import search_compute

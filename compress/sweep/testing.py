@@ -10,7 +10,7 @@ from compress.efficiency.intervals import Grant
 from compress.efficiency.metric import Metric
 from compress.efficiency.savings import decide_by_file, refuse_at_chance, refuse_selected_on_test
 from compress.efficiency.sequence import stop_at_refusal
-from compress.gate.sides import Side
+from compress.report.sides import Side
 from compress.results import FileSavings, RunRecord
 from compress.sweep.objectives import VALIDATION
 from compress.sweep.pareto import ranks, same_test

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compress.benchmark import further_images
 from compress.data.ood import OodImages
 from compress.data.prepared import ImageData, Split
+from compress.data.preprocess import Preprocess
 from compress.pipeline.failures import Failures
 from compress.pipeline.job import Job
 from compress.pipeline.measure import measure_corruptions, measure_ood
@@ -24,7 +25,7 @@ from compress.pipeline.robustness import corruption_units, read_robustness
 from compress.pipeline.run_folder import Log
 from compress.recipe.load import parse_recipe
 from compress.results import Artifact
-from compress.results.stored import ARTIFACTS, ROWS
+from compress.results.stored import ARTIFACTS, ROWS, predictions_file
 from compress.stages.context import StageContext
 from compress.stages.planned import PlannedStage
 from compress.store.store import Store
@@ -92,6 +93,30 @@ def job(tmp_path: Path) -> Job:
 
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+def test_the_network_of_a_variant_is_loaded_once_for_all_of_its_files(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Path] = []
+
+    def load(folder: Path) -> Any:
+        loads.append(folder)
+        return SimpleNamespace(classifier=Overflows(), preprocess=Preprocess(32, (0, 0, 0), (1, 1, 1)))
+
+    monkeypatch.setattr("compress.stages.context.load_variant", load)
+    monkeypatch.setattr(
+        further_images, "load_classifier", lambda runtime, path: lambda images: np.eye(2)[[1] * len(images)]
+    )
+    whole, (files,) = job.context(), job.plan.exports
+    for planned, name in (
+        (job.plan.stage("small"), "pytorch"),
+        (files, "onnxruntime"),
+        (files, "onnxruntime fp16"),
+    ):
+        further_images.predict_corrupted(whole, planned, name, tmp_path)
+        assert (np.load(predictions_file(tmp_path, name)) == 1).all()
+    assert loads == [whole.folder("small")]
 
 
 def fails_in(names: set[str], rows: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:

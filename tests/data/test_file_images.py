@@ -14,7 +14,7 @@ from data.packing import WRITERS, Writer, assert_same, packer, rows_of
 from PIL import Image
 
 from compress.data.folder import FolderData
-from compress.data.leakage import find_overlaps
+from compress.data.leakage import bytes_remark, find_overlaps
 from compress.data.originals import FileImages, Originals, UnreadableOriginal, places
 from compress.data.prepared import ImageData, prepare
 from compress.data.sources import data_key
@@ -81,6 +81,19 @@ def test_copies_in_two_splits_are_found(photos: Path, store: Store) -> None:
     shutil.copy(photos / "train" / "cat" / "04.png", photos / "test" / "dog" / "copy.png")
     (pixels,), (files,) = (find_overlaps(data, store) for data in both(folder(photos, validation=0.05), store))
     assert pixels == files and files.images == 1
+
+
+def test_copies_that_were_saved_anew_are_found_or_said_not_to_be(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Image.open(photos / "train" / "cat" / "04.png") as image:
+        image.save(photos / "test" / "dog" / "copy.bmp")
+    many = both(folder(photos, validation=0.05), store)
+    (pixels,), (files,) = (find_overlaps(data, store) for data in many)
+    assert pixels == files and files.images == 1 and not any(map(bytes_remark, many))
+    monkeypatch.setattr("compress.data.leakage.MAX_DECODED", 20)
+    assert [len(find_overlaps(data, store)) for data in many] == [1, 0], "too many to decode: byte by byte"
+    assert [len(bytes_remark(data)) for data in many] == [0, 1]
 
 
 # --- Broken and large files ---------------------------------------------------------------------------------------

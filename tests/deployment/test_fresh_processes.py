@@ -71,7 +71,7 @@ def test_rounds_are_shared_out_among_processes() -> None:
 
 def test_one_process_is_this_one() -> None:
     here = Schedule((1,), rounds=5, processes=1, threads=1)
-    with pytest.raises(CompressError, match="the file is damaged"):
+    with pytest.raises(CompressError, match=r"^latency of a in toy: the file is damaged$"):
         time_together({"a": candidate("a", "error")}, images, here)
     assert len(time_together({"a": candidate("a")}, images, here)[1]["a"][0]) == 5
 

@@ -20,6 +20,7 @@ from compress.results import (
     Control,
     Doublings,
     Savings,
+    Training,
     Variant,
     VariantSavings,
 )
@@ -74,7 +75,7 @@ def test_savings_of_a_chain() -> None:
     assert distilled.doublings == Doublings(macs=2, bit_operations=2, latency=None, energy=None)
     assert distilled.months_of_growth == pytest.approx(11.8, abs=0.05)
     assert distilled.break_even_queries == 2000
-    assert found["int8"].doublings.bit_operations == 7
+    assert found["int8"].doublings.macs == 3 and found["int8"].doublings.bit_operations is None, "nothing executes it"
 
 
 def test_not_granted_names_the_cheapest_that_is_as_accurate() -> None:
@@ -106,6 +107,47 @@ def test_lifetime_of_a_granted_variant() -> None:
     assert record.granted and record.lifetime is not None
     assert record.lifetime.limit == 2
     assert record.lifetime.at_queries[-1].ratio == pytest.approx(2, rel=1e-4)
+
+
+def unstated(id: str, parent: str | None, macs: int, spent: int, *, before: str = "teacher_pretraining") -> Variant:
+    """A variant that rests on training before the run whose compute is not stated."""
+    made = variant(id, "any", macs, spent=spent, parent=parent)
+    ledger = made.training.model_dump() | {before: {"macs": None, "source": None}}
+    return made.model_copy(update={"training": Training.model_validate(ledger)})
+
+
+def breaks_even(reference: str, *variants: Variant) -> dict[str, float | None]:
+    return {
+        name: each.break_even_queries
+        for name, each in by_id(savings(variants, reference, 0.01, TREND, DATE)).items()
+        if each.lifetime is None
+    }
+
+
+def test_what_is_not_stated_cancels_between_variants_of_the_same_teacher() -> None:
+    chain = [
+        unstated("teacher", None, 4000, 0),
+        unstated("large", "teacher", 1000, 6_000_000),
+        unstated("small", "teacher", 500, 7_000_000),
+        unstated("smaller", "small", 250, 8_000_000),
+    ]
+    assert breaks_even("teacher", *chain) == {"large": 2000, "small": 2000, "smaller": pytest.approx(8e6 / 3750)}
+    assert breaks_even("large", *chain) == {"teacher": None, "small": 2000, "smaller": pytest.approx(2e6 / 750)}
+    other = [unstated("stranger", None, 4000, 0), unstated("theirs", "stranger", 100, 7_000_000)]
+    assert breaks_even("large", *chain, *other)["theirs"] is None, "of another teacher"
+    assert breaks_even("scratch", variant("scratch", "train", 4000), *chain)["small"] is None, "of none"
+
+
+def test_first_weights_cancel_only_between_a_variant_and_what_is_made_of_it() -> None:
+    one, made, two = (
+        unstated(name, parent, macs, spent, before="start_pretraining")
+        for name, parent, macs, spent in (
+            ("one", None, 1000, 10**6),
+            ("made", "one", 500, 2 * 10**6),
+            ("two", None, 100, 0),
+        )
+    )
+    assert breaks_even("one", one, made, two) == {"made": 2000, "two": None}
 
 
 def test_a_variant_that_was_evaluated_on_other_images_is_refused() -> None:
@@ -273,6 +315,23 @@ def test_bit_operations_are_those_that_the_granted_file_executes(executed: dict[
     assert (
         bits is not None or first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
     )
+
+
+def test_bit_operations_of_what_is_only_simulated_are_unknown() -> None:
+    """It was not exported, or to a runtime that does not run here."""
+    elsewhere = artifact("coreml", 0, top1=None, ci95=None, right=None, not_run="runs on Apple devices")
+    for lost, granted in ((0, True), (151, False)):
+        for files in ((), (elsewhere,)):
+            int8 = variant("int8", "quantize", 4000, 8, lost=lost, artifacts=files)
+            found = savings([VARIANTS[0], int8], "teacher", 0.01, TREND, DATE)
+            (record,) = found.variants
+            assert record.granted == granted and record.doublings == Doublings(
+                macs=0, bit_operations=None, latency=None, energy=None
+            )
+            assert not is_saving(record)
+            first = headline([VARIANTS[0], int8], [found], [], DATE)
+            assert not first.granted and first.variant is None
+            assert first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
 
 
 def test_bit_operations_of_a_quantized_reference_are_those_of_its_best_file() -> None:

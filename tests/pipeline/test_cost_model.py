@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from support import photographs
 
 from compress.models.factory import create_model
+from compress.models.heads import classifier
 from compress.pipeline.cost_model import estimate
 from compress.recipe.load import parse_recipe
 from compress.stages import profiling
@@ -120,3 +121,16 @@ def test_probe_embeds_train_and_validation_once(tmp_path, recipe) -> None:
     stages = "".join(f"  - {{id: {name}, kind: teacher, teacher: {teacher}}}\n" for name in ("one", "two"))
     one, two = (row.macs for row in estimate(parse_recipe(f"{data}stages:\n{stages}"), tmp_path / "runs"))
     assert one * 15 == two * (15 + 24 + 6), "evaluated on 15 images; 24 and 6 are embedded for the first"
+
+
+def test_the_projection_of_features_is_expected_too(tmp_path, recipe) -> None:
+    losses = ("stages.first.losses={ce: 1, kd: 1, embedding: 1}",)
+    before, after = (
+        {row.unit: row.macs for row in estimate(parse_recipe(recipe, changes), tmp_path / "runs")}
+        for changes in ((), losses)
+    )
+    features = classifier(create_model("timm", "test_resnet", 3, 32))[1].in_features
+    projection = 24 * 2 * 3 * features * 3  # images, epochs, and the teacher teaches by its three logits
+    assert after["first"] - before["first"] == projection
+    assert after["narrow"] - before["narrow"] == projection, "the control takes as much"
+    assert after["longer"] == before["longer"]

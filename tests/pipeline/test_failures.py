@@ -13,6 +13,7 @@ from support import Job, follows_the_schema
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_runtime import OnnxRuntime
+from compress.deployment.timing import ByBatch, Candidate, Schedule, TimingFailed
 from compress.pipeline.failures import to_make
 from compress.results.stored import FAILED, FailedFiles
 from compress.store.store import Store
@@ -151,3 +152,42 @@ def test_classes_are_checked_though_the_same_teacher_is_stored(done_job: Callabl
     done = job.run_here("--set", "stages.teacher.teacher.classes=[cat, dog, cow]")
     assert done.returncode != 0 and "was trained for other classes (cat, dog, cow)" in done.stderr
     assert "teacher: taken from the store" not in done.stderr
+
+
+def test_what_cannot_be_timed_is_reported_beside_the_latency_of_the_others(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, killed = done_job(), "its process was killed by SIGKILL; leave it out"
+    crash = {("openvino", "int8"), ("pytorch", "pruned")}
+
+    def together(candidates: dict[str, Candidate], _: object, schedule: Schedule, process: int = 0) -> ByBatch:
+        for key, candidate in candidates.items():
+            if process == 1 and (candidate.runtime, key) in crash:
+                raise TimingFailed(candidates, key, killed)
+        return {batch: {key: [[[1.0], [1.1], [1.0]]] for key in candidates} for batch in schedule.batches}
+
+    monkeypatch.setattr("compress.benchmark.latency.time_together", together)
+    setting = ("--set", "measure={batches: [1], rounds: 6, processes: 2, energy: off}")
+    done = job.run_here(*setting)
+    lines = [
+        f"error: stage pruned: pytorch: latency: {killed}",
+        f"error: stage files/int8: openvino: latency: {killed}",
+    ]
+    assert done.returncode == 1 and [line for line in done.stderr.splitlines() if line.startswith("error")] == lines
+    results, run = job.results(), last_run(job)
+    follows_the_schema(results)
+    assert results["failed"] == [
+        {"stage": "pruned", "runtime": "pytorch", "reason": f"latency: {killed}"},
+        {"stage": "files/int8", "runtime": "openvino", "reason": f"latency: {killed}"},
+    ]
+    timed = {each["id"]: [row["runtime"] for row in each["inference"]["latency"]] for each in results["variants"]}
+    assert timed["pruned"] == [] and timed["int8"] == ["onnxruntime"]
+    assert timed["distilled"] == ["pytorch", "onnxruntime", "openvino"]
+    assert f"files/int8 failed in openvino: latency: {killed}" in (run / "report.md").read_text()
+    assert check_run(run) == []
+    crash.clear()
+    done = job.run_here(*setting)  # all are tried again
+    assert done.returncode == 0, done.stderr
+    variants = {each["id"]: each["inference"]["latency"] for each in job.results()["variants"]}
+    assert [row["runtime"] for row in variants["int8"]] == ["onnxruntime", "openvino"] and variants["pruned"]
+    assert "latency: taken from the store" in job.run_here(*setting).stderr

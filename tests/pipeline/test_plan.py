@@ -8,7 +8,7 @@ import pytest
 
 from compress.models.fingerprint import shard_keys
 from compress.pipeline.collect import _pretraining
-from compress.pipeline.plan import host_key, make_plan, part_of
+from compress.pipeline.plan import host_key, make_plan, part_of, plan_stages
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.load import parse_recipe
 from compress.stages.planned import Plan
@@ -114,6 +114,23 @@ def test_post_training_quantization_depends_on_no_setting_of_training(tmp_path: 
 
     assert changed("data.views=strong") == {"aware"}
     assert changed("trainer.precision=bf16-mixed") == {"aware", "probed"}
+
+
+def test_order_of_training_is_in_the_keys_of_what_is_trained_in_it(tmp_path: Path) -> None:
+    """It changes no image of any split, so that the data, teachers and calibrations are the same."""
+    recipe = f"""
+data: {{source: webdataset, path: train.tar, images: files}}
+stages:
+  - {{id: own, kind: model, model: {TIMM.replace(", pretrained: true", "")}}}}}
+  - {{id: small, kind: distill, from: own, student: test_resnet}}
+  - {{id: scratch, kind: train, student: test_resnet}}
+  - {{id: probed, kind: train, student: {{model: test_resnet, pretrained: true, head: probe}}}}
+  - {{id: again, kind: match, from: small, baseline: scratch}}
+  - {{id: int8, kind: quantize, from: own, method: torchao}}
+"""
+    before, after = (plan_stages(parse_recipe(recipe, changes), "data") for changes in ((), ["data.order=shards"]))
+    changed = {one.id for one, other in zip(before.stages, after.stages, strict=True) if one.key != other.key}
+    assert changed == {"small", "scratch", "again"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def second() -> dict[str, Any]:
     pruned["stage_key"] = "another"
     for row in pruned["inference"]["latency"]:
         row["ratio_ci95"] = [2 * end for end in row["ratio_ci95"]]
+        row["rounds_ms"] = [[ms / 2 for ms in rounds] for rounds in row["rounds_ms"]]
     run["variants"].append({**copy.deepcopy(pruned), "id": "new"})
     return run
 

@@ -16,6 +16,7 @@ from results_factory import N, accuracy
 
 from compress.cli import main
 from compress.efficiency.intervals import wilson
+from compress.gate.gate import gate
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
 from compress.report.compare_page import (
@@ -55,7 +56,7 @@ def test_same_images_are_compared_image_by_image(compared: Compared) -> None:
     assert top1.ci95 == pytest.approx([low, high], rel=1e-6)
     assert change_of(compared(), "int8").top1.model_dump(mode="json") == {
         "difference": 0,
-        "ci95": pytest.approx([-tango_upper(0, 0, 2500), tango_upper(0, 0, 2500)], rel=1e-4),
+        "ci95": [0, 0],  # it is the same model
         "paired": True,
         "images": 2500,
         "same_data": True,
@@ -87,6 +88,30 @@ def test_latency_is_compared_by_ratios_to_the_same_reference(compared: Compared,
     assert {row.verdict for row in change_of(compared(), "int8").latency} == {"no claim"}
     second["efficiency"][0]["reference"] = "another"
     assert {row.verdict for row in change_of(compared(), "pruned").latency} == {"no claim"}
+
+
+def test_a_gate_measures_changes_as_a_comparison_does(compared: Compared, second: Results, tmp_path: Path) -> None:
+    second["environment"]["cpu"] = "AMD EPYC 9B14"
+    change = change_of(compared(), "pruned")
+    checks = {
+        check.metric: (check.measured, check.ci95)
+        for check in gate(
+            tmp_path / "second", tmp_path / "first", ("top1>=-1pt", "latency.*.*<=+5%"), ("pruned",)
+        ).checks
+    }
+    assert checks.pop("top1") == (change.top1.difference, change.top1.ci95)
+    assert checks == {f"latency.{row.runtime}.{row.batch}": (row.slower, row.slower_ci95) for row in change.latency}
+    assert all(row.slower == pytest.approx(-0.5) and row.slower_ci95 for row in change.latency)
+
+
+@pytest.mark.parametrize("images", [20, 40])
+def test_few_images_show_nothing(compared: Compared, results: Results, second: Results, images: int) -> None:
+    """Fewer than a gate decides on: the interval is an approximation."""
+    for run, right in ((results, "f" * 10), (second, "0" * 10)):
+        run["data"]["test"] = images
+        whole = accuracy(images * (right[0] == "f"), images, right[: images // 4])
+        run["variants"][3]["accuracy"] = whole.model_dump(mode="json")
+    assert change_of(compared(), "pruned").top1.verdict == ("less" if images >= 30 else "no claim")
 
 
 @pytest.mark.parametrize("key", ["another", None])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_factory import example_record
 
 from compress.report import formats as f
 from compress.report import page, render_html, render_markdown
@@ -18,6 +19,7 @@ from compress.report.lineage import lineage
 from compress.report.reproduce import reproducibility, store_use, versions
 from compress.report.sections import sections
 from compress.report.tooltips import TOOLTIPS, tooltip
+from compress.report.variants import VARIANTS
 from compress.results import RunRecord
 
 Results = dict[str, Any]
@@ -154,3 +156,12 @@ def test_reproducibility_depends_on_the_training_device(results: Results) -> Non
 )
 def test_cells_sort_by_their_figure(text: str, value: float | None) -> None:
     assert f.sort_value(text) == (value if value is None else pytest.approx(value))
+
+
+def test_bit_operations_that_nothing_executes_are_marked() -> None:
+    (column,) = (column for column in VARIANTS if column.heading == "bit operations")
+    cells = {
+        variant.id: column.write(variant.model_copy(update={"artifacts": ()})) for variant in example_record().variants
+    }
+    assert {name for name, cell in cells.items() if cell.endswith("(simulated)")} == {"int8"}
+    assert not any("simulated" in column.write(variant) for variant in example_record().variants)

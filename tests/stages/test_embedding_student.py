@@ -21,7 +21,9 @@ from compress.deployment import mlperf
 from compress.deployment.artifact_files import artifact_files
 from compress.deployment.classes import TEXT, Names, read_names, read_templates, replace_classes, text_folder
 from compress.deployment.triton import write_triton
+from compress.measurement.compute import layer_macs, macs, parameters
 from compress.models.architecture import Architecture, QuantizationRecord
+from compress.models.checkpoints import load_variant
 from compress.models.class_list import CLASSES, ClassList
 from compress.models.embedding import EmbeddingNetwork, class_list_of
 from compress.models.own_files import own_model_files
@@ -35,7 +37,10 @@ from compress.pipeline.run_folder import Log, copy_artifacts
 from compress.recipe import parse_recipe
 from compress.recipe.models import OwnModel
 from compress.results.stored import read_artifacts
+from compress.stages.costs import CostModel
 from compress.stages.embeddings import ALL_CLASSES, TEACHER_EMBEDDINGS, _Test
+from compress.stages.evaluation import quantized_inference
+from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError, UsageError
 
 RECIPE = """\
@@ -120,6 +125,25 @@ def test_figures_are_against_the_teacher_on_the_same_images(made: Made) -> None:
     (artifact,) = read_artifacts(made.folder("files/student"))
     assert artifact.embeddings is not None and artifact.top1_agreement == 1.0
     assert artifact.embeddings.zero_shot == own.zero_shot
+
+
+def test_macs_include_the_product_with_the_class_list_as_those_of_the_teacher(made: Made) -> None:
+    network = load_variant(made.folder("student"))
+    encoder, product = macs(network.model, 32), network.architecture.outputs * 2
+    inference = made.job.context().metrics("student").inference
+    assert inference.macs == encoder + product == macs(network.classifier, 32)
+    assert inference.bit_operations == 1024 * inference.macs and inference.params == parameters(network.model)
+    bits = dict.fromkeys(layer_macs(network.model, 32), (8, 8))
+    int8 = quantized_inference(network.model, network.preprocess, bits, (1, 1), 1, network.classes)
+    assert (int8.macs, int8.bit_operations) == (inference.macs, 64 * encoder + 1024 * product)
+
+
+def test_planned_macs_are_those_that_training_takes(made: Made) -> None:
+    planned, context = made.job.plan.stage("student"), made.job.context()
+    costs = CostModel(made.job.plan, Store(made.root / "planned"), made.job.data)
+    expected = costs.fit(planned, planned.stage).macs  # type: ignore[arg-type]
+    parts = {part.what: part.macs for part in context.metrics("student").training.parts}
+    assert expected == sum(spent for what, spent in parts.items() if "validation" not in what)
 
 
 def test_names_of_all_classes_are_asked_for_in_the_order_of_their_images(made: Made) -> None:

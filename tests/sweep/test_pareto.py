@@ -8,8 +8,8 @@ from recompute import tango_upper
 from results_factory import VALIDATION, accuracy, derive, example, inference, latency_row, variant
 
 from compress.efficiency.intervals import paired_difference
-from compress.gate.sides import Side
 from compress.measurement.accuracy import bits
+from compress.report.sides import Side
 from compress.sweep.pareto import dominance, dominates, is_hopeless, ranks
 
 BOTH = ("validation", "macs")

@@ -10,9 +10,9 @@ from results_factory import DATE, TREND, N, accuracy, example_record, right, var
 from sweep.arithmetic import SPACE, Arithmetic, Bench
 
 from compress.efficiency.savings import savings
-from compress.gate.sides import Side
 from compress.pipeline.runner import Run
 from compress.recipe.schema import Recipe
+from compress.report.sides import Side
 from compress.results import Variant
 from compress.sweep.records import Trial
 from compress.sweep.testing import NOT_THE_SAME, Comparison, FinishedTrial, metric_of, run_tests

@@ -126,7 +126,9 @@ def _prune(job: _Job, state: State, number: int) -> State:
         images = context.data.train.images
         rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
         _accumulate_gradients(context, state.network.classifier, preprocess.on_stored(), np.sort(rows))
-        ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
+        ledger = ledger.charge(
+            f"importance: {len(rows)} images", len(rows) * training_macs(state.network.classifier, side)
+        )
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
@@ -169,8 +171,9 @@ def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityR
 
     def top1(candidate: nn.Module) -> float:
         nonlocal spent
-        spent += len(labels) * macs(candidate, side)
-        logits = context.logits(replace(network, model=candidate).classifier, "validation", network.preprocess)
+        classifier = replace(network, model=candidate).classifier
+        spent += len(labels) * macs(classifier, side)
+        logits = context.logits(classifier, "validation", network.preprocess)
         return float((logits.argmax(1) == labels).mean())
 
     rows = []

@@ -52,7 +52,7 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
             record = record.model_copy(update={"noise": job.noise(quantized, config)})
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
-    inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size)
+    inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size, network.classes)
     classifier = replace(network, model=quantized.network).classifier, preprocess
     evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
     before = context.metrics(planned.parent).validation
@@ -117,12 +117,13 @@ class Calibration:
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Charge calibration and validation to the ledger."""
-        forward = macs(self.network.model, self.network.preprocess.resolution)
-        images = len(self.images)
+        side, images = self.network.preprocess.resolution, len(self.images)
+        forward = macs(self.network.model, side)
         times = f", {self.calibrations} times" if self.calibrations > 1 else ""
         ledger = ledger.charge(f"calibration on {images} images{times}", self.calibrations * images * forward)
         if self.validations:
-            cost = self.validations * len(self.context.data.validation.images) * forward
+            classified = macs(self.network.classifier, side)
+            cost = self.validations * len(self.context.data.validation.images) * classified
             ledger = ledger.charge(f"validation of {self.validations} networks", cost)
         return ledger
 

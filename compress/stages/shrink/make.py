@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, unpruned_network
+from compress.models.eager import stored_head
 from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.fit import Distillation, Fit
@@ -24,6 +24,8 @@ from compress.stages.shrink import ShrinkStage
 from compress.stages.teacher_inputs import training_views
 from compress.training.batches import epoch_images
 from compress.training.dead_taps import without_dead_taps
+from compress.training.objective import make_objective
+from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.console import say
 
 
@@ -33,12 +35,13 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     assert isinstance(stage, ShrinkStage) and planned.parent
     wide, settings = _dense(context, stage, context.plan.stage(planned.parent))
     side = wide.architecture.resolution
-    share = (context.metrics(planned.parent).inference.macs + 0.5) / macs(wide.model, side)
+    pruned = context.parent_network(planned.parent).model
+    share = (macs(pruned, side) + 0.5) / macs(wide.model, side)
     narrow = Channels(target_macs=share, importance="random", round_to=1)  # as close to its MACs as possible
     model = prune_channels(wide.model, side, narrow)
     sizes = changed_sizes(model, unpruned_network(wide.architecture))
     network = replace(wide, model=model, architecture=wide.architecture.with_sizes(sizes))
-    epochs = _affordable_epochs(context, planned, model, side, settings)
+    epochs = _affordable_epochs(context, planned, network, settings)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
     settings = settings.model_copy(update={"epochs": epochs, "freeze": []})  # of random weights nothing is kept
     ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
@@ -61,9 +64,10 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
     return network, repair
 
 
-def _affordable_epochs(context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: Fit) -> int:
+def _affordable_epochs(context: StageContext, planned: PlannedStage, network: Network, settings: Fit) -> int:
     """Return the number of epochs closest to the training compute of the pruned network."""
     assert planned.parent
+    model, side = network.classifier, network.architecture.resolution
     with without_dead_taps(model, side):
         forward, training = macs(model, side), training_macs(model, side)
     splits, teacher_macs, views = [context.data.train], 0, 0
@@ -71,12 +75,20 @@ def _affordable_epochs(context: StageContext, planned: PlannedStage, model: nn.M
         splits, _ = training_views(context.data, settings)
         teacher_macs = context.metrics(planned.teacher).inference.macs
         views = settings.views if settings.augment else 1
+        training += _objective_macs(context, planned.teacher, network, settings)
     images = sum(len(split.images) for split in splits)
     trained = epoch_images(images, settings.batch)
     epoch = trained * training + len(context.data.validation.images) * forward
     if isinstance(settings, Distillation) and settings.teacher == "live":
         epoch, views = epoch + trained * teacher_macs, 0
     return epochs_for(context.metrics(planned.parent).training.macs, epoch, images * teacher_macs, views)
+
+
+def _objective_macs(context: StageContext, teacher: str, network: Network, settings: Distillation) -> int:
+    """Return the MACs per image of a step's losses, and of what a distillation trains beside the network."""
+    signal = OnlineTeacher(context.teacher(teacher), stored_head(context.folder(teacher)), settings.views)
+    objective = make_objective(settings, network.classifier, network.preprocess.on_stored(), signal, seed=0)
+    return round(objective.step_macs(settings.batch) / settings.batch)
 
 
 def epochs_for(spent: int, epoch: int, view: int, views: int) -> int:

@@ -1,4 +1,4 @@
-"""One variant in a run and in its baseline."""
+"""One variant in two runs: a run and its baseline, or one of a comparison and the first."""
 
 from __future__ import annotations
 
