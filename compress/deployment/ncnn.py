@@ -66,6 +66,10 @@ class Ncnn(Runtime):
         _write_input_shape(path, source.resolution)
         return path
 
+    def import_engine(self) -> Any:
+        """Import ncnn, whose OpenMP reads the environment at that time."""
+        return _import()
+
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load an artifact."""
         import numpy as np
