@@ -90,6 +90,13 @@ class LiteRt(Runtime):
 
         quantize_litert(path, batches, config, self.python, _variables())
 
+    def import_engine(self) -> Any:
+        """Import the interpreter, which the package alone does not."""
+        with quiet(), silent():
+            from ai_edge_litert import interpreter
+
+        return interpreter
+
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a file."""
         import numpy as np
