@@ -19,6 +19,7 @@ from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
+from compress.utils.processes import SAFE_PATH
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import cache_folder, thread_count
 
@@ -178,7 +179,8 @@ def _dequantized(logits: Array, entry: Any) -> Array:
 
 def _variables() -> dict[str, str]:
     """Return the environment variables for a process in the converter's environment."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**own, **SAFE_PATH}
 
 
 def _interpreter(path: Path, threads: int) -> Any:

@@ -273,6 +273,16 @@ def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artif
     )
 
 
+def test_files_here_take_the_place_of_no_module_in_fresh_processes(
+    typed: Typed, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("random.py", "onnxruntime.py"):
+        (tmp_path / name).write_text("raise ImportError('taken from the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 6, "--processes", 2, "--threads", 1)
+    assert record["artifacts"][0]["peak_memory_bytes"] and len(record["latency"][0]["process_p50_ms"]) == 2
+
+
 @pytest.mark.slow
 def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
     status, out, _ = typed(
