@@ -16,6 +16,8 @@ from support import environment
 
 import compress
 from compress.data.preprocess import Preprocess
+from compress.deployment import open_vino
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.accuracy import softmax
 from compress.utils.errors import CompressError, UsageError
 
@@ -160,6 +162,23 @@ def test_the_preprocess_json_of_another_network_is_refused(copy: Path) -> None:
     about.unlink()
     with pytest.raises(CompressError, match=r"has no preprocess.json"):
         compress.load_artifact(copy)
+
+
+def test_openvino_keeps_the_last_batch_sizes_compiled(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes memory, and a service may meet many."""
+    compiled, compile_model = [], open_vino._compile
+    monkeypatch.setattr(
+        open_vino,
+        "_compile",
+        lambda model, *rest: compiled.append(model.input(0).shape[0]) or compile_model(model, *rest),
+    )
+    monkeypatch.setattr(open_vino, "COMPILED", 2)
+    run = find_runtime("openvino").load(artifacts["float"]["openvino"], 1)
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    expected = run(images)
+    for count in (1, 3, 2, 3, 1, 1):
+        assert np.abs(run(images[:count]) - expected[:count]).max() < 1e-5
+    assert compiled == [3, 1, 2, 1]
 
 
 def test_a_signal_after_openvino_is_a_signal(artifacts: Artifacts) -> None:
