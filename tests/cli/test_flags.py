@@ -49,7 +49,7 @@ CALLS = (
     ("report {run}", "report.html"),
     (
         "bench {artifact} --runtime onnxruntime --batches 2 --rounds 5 --processes 1 --threads 1 --driver turns"
-        " --seconds 1 --plugin own.py --json",
+        " --plugin own.py --json",
         '"batch": 2',
     ),
     ("evaluate {artifact} --data images/test --per-class --plugin own.py", "across"),

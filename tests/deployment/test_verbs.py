@@ -336,6 +336,33 @@ def test_bench_refuses(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> No
     assert "no such file" in typed.error("bench", first, tmp_path / "absent")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seconds 1", "interleaved timing does not use --seconds; remove it"),
+        (
+            "--layers --driver turns --processes 2 --seconds 1 --batches 1,4",
+            "--layers times one batch size; give --batches one; "
+            "--layers does not use --driver, --processes, --seconds; remove them",
+        ),
+        (
+            "--driver mlperf --rounds 30 --batches 1,4,8,16 --csv a.csv",
+            "--csv writes layers; add --layers, or use --json; --driver mlperf runs batches of 1 and of the largest; "
+            "remove 4, 8; --driver mlperf does not use --rounds; remove it",
+        ),
+    ],
+)
+def test_bench_refuses_options_that_it_would_ignore(typed: Typed, artifact: Path, options: str, message: str) -> None:
+    assert typed.error("bench", artifact, *options.split()) == f"error: {message}\n"
+
+
+def test_bench_records_the_rounds_that_were_timed(typed: Typed, artifact: Path) -> None:
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 5, "--processes", 2, "--threads", 1)
+    assert record["rounds"] == 6, "each process has three at least"
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 5, "--processes", 1, "--threads", 1)
+    assert record["rounds"] == 5
+
+
 @pytest.mark.parametrize("verb", ["bench", "evaluate", "predict"])
 def test_no_torch_where_artifacts_are_run(artifact: Path, photos: Path, verb: str) -> None:
     rest = [] if verb == "bench" else [str(photos)]
