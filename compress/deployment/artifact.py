@@ -134,7 +134,7 @@ def verified(path: Path, runtime: str | None = None) -> tuple[Path, str]:
     """Return the file of an artifact and the runtime to load it in, which is there; errors are those of loading."""
     file, name = find_artifact(path, runtime)
     require_engine(name)
-    require_unchanged_artifact(file.parent)
+    require_unchanged_artifact(file)
     return file, name
 
 
