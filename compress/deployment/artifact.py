@@ -228,9 +228,11 @@ def _file(path: Path, endings: Sequence[str], take_first: bool) -> Path:
     """Find the file at a path; of several in a folder take the first by its ending, or refuse."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if not path.is_dir() or path.name.endswith(tuple(endings)):
+    if not path.is_dir():
         return path
     files = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").exists()]
+    if not files and path.name.endswith(tuple(endings)):
+        return path  # of a format whose file is a folder, as Core ML's
     if not files:
         inside = sorted(child.parent for ending in endings for child in path.glob(f"*/model{ending}"))
         hint = f"; did you mean {inside[0]}?" if inside else ""

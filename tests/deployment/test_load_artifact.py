@@ -17,6 +17,7 @@ from support import environment
 import compress
 from compress.data.preprocess import Preprocess
 from compress.deployment import open_vino
+from compress.deployment.artifact import find_artifact
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.accuracy import softmax
 from compress.utils.errors import CompressError, UsageError
@@ -109,6 +110,14 @@ def test_of_a_folder_with_two_formats_one_must_be_named(artifacts: Artifacts, tm
         compress.load_artifact(tmp_path)
     assert compress.load_artifact(tmp_path, "onnxruntime").path.name == "model.onnx"
     assert compress.load_artifact(tmp_path, "openvino").path.name == "model.xml"
+
+
+def test_a_folder_that_is_named_like_a_file_is_a_folder(artifacts: Artifacts, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts["float"]["onnxruntime"].parent, tmp_path / "resnet.onnx"))
+    assert compress.load_artifact(folder).path == folder / "model.onnx"
+    package = tmp_path / "resnet.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    assert find_artifact(package) == (package, "coreml"), "the file of some formats is a folder"
 
 
 @pytest.mark.parametrize("kept", [0, 100, -200])
