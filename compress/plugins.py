@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="StageSection")
 GROUP = "compress.plugins"
-VARIABLE = "COMPRESS_PLUGINS"  # names the plugins for the processes that a run starts
+VARIABLE = "COMPRESS_PLUGINS"  # names the plugins, a line each, for the processes that a run starts
+HERE = ""  # on the path of modules, the working directory
+SEPARATOR = "\n"  # a name may have a colon
 
 _DIGESTS: dict[str, str] = {}
 
@@ -94,16 +96,18 @@ def load(plugins: Iterable[str]) -> None:
     """
     for plugin in plugins:
         if plugin not in _DIGESTS:
+            if HERE not in sys.path:
+                sys.path.append(HERE)  # last: no file of the user's takes the place of a package
             module = _imported(plugin)
             if not module.__file__:  # without code there is no digest for the keys of the store
                 raise UsageError(f"--plugin {plugin} is a folder without an __init__.py; name a file that ends in .py")
             _DIGESTS[plugin] = file_digest(Path(module.__file__))
-    os.environ[VARIABLE] = os.pathsep.join(_DIGESTS)
+    os.environ[VARIABLE] = SEPARATOR.join(_DIGESTS)
 
 
 def load_installed() -> None:
     """Import the plugins of installed packages, and those of the process that started this one."""
-    load(filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)))
+    load(filter(None, os.environ.get(VARIABLE, "").split(SEPARATOR)))
     load(entry.value for entry in entry_points(group=GROUP))
 
 
@@ -115,8 +119,6 @@ def digests() -> list[str]:
 def _imported(plugin: str) -> ModuleType:
     try:
         if not plugin.endswith(".py"):
-            if "" not in sys.path:
-                sys.path.insert(0, "")  # as `python -m` does: modules beside the recipe are found
             return importlib.import_module(plugin)
         path = Path(plugin).resolve()
         if not path.is_file():

@@ -25,6 +25,7 @@ from compress.pipeline.plan import make_plan
 from compress.recipe.load import load_recipe
 from compress.stages.context import StageContext
 from compress.store.store import Store
+from compress.utils.machine_faults import is_out_of_memory
 
 if TYPE_CHECKING:
     from _gpu_parts import Result, Setting
@@ -53,6 +54,9 @@ PRECISIONS = {
     "bf16": Precision(torch.bfloat16),
 }
 VARIANTS = ("teacher", "distilled", "pruned")
+MAX_BATCH = 4096
+GAIN = 1.05  # in images per second that a doubled batch must bring
+TIMED = 5  # runs of each batch size
 NO_INT8 = "integer kernels on a GPU need TensorRT or ONNX Runtime's CUDA provider"
 
 
@@ -121,6 +125,34 @@ def timer_of(setting: Setting) -> Timer:
     return cuda.timer_on(setting.device) if setting.device.type == "cuda" else time_runs
 
 
+def throughput_by_batch(
+    make_run: Callable[[int], Callable[[], object]], timer: Timer, most: int = MAX_BATCH
+) -> dict[int, float]:
+    """Return images per second by batch size, doubled from 1 until a batch brings no more, or memory runs out.
+
+    Args:
+        make_run: Returns the function that runs a batch of so many images.
+        timer: Returns milliseconds of runs; see `compress.measurement.cuda.timer_on`.
+        most: Largest batch size.
+    """
+    found: dict[int, float] = {}
+    batch = 1
+    while batch <= most:
+        try:
+            run = make_run(batch)
+            timer(run, 2)  # warm-up
+            found[batch] = 1000 * batch / min(timer(run, TIMED))
+        except RuntimeError as error:
+            if not found or not is_out_of_memory(error):
+                raise
+            break
+        halves = found.get(batch // 2)
+        if halves and found[batch] < GAIN * halves:
+            break
+        batch *= 2
+    return found
+
+
 def _noise(batch: int, side: int, setting: Setting, precision: Precision) -> Tensor:
     images = torch.rand(batch, 3, side, side, device=setting.device)
     return images.to(precision.dtype, memory_format=torch.channels_last)
@@ -139,8 +171,8 @@ def _rows(
         model, side = models[variant]
         return partial(model, _noise(batch, side, setting, precision))
 
-    most = 2 if setting.tiny else cuda.MAX_BATCH
-    best = {variant: cuda.throughput_by_batch(partial(run, variant), timer, most) for variant in models}
+    most = 2 if setting.tiny else MAX_BATCH
+    best = {variant: throughput_by_batch(partial(run, variant), timer, most) for variant in models}
     batches = {variant: max(rates, key=lambda batch: rates[batch]) for variant, rates in best.items()}
     rounds = 3 if setting.tiny else 30
     single = measure_interleaved({variant: run(variant, 1) for variant in models}, rounds, timer=timer)

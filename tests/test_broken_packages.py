@@ -108,11 +108,12 @@ def test_signals_and_memory_errors_do_not_mark_a_package_as_broken(monkeypatch: 
     def absent(name: str) -> None:
         raise ImportError("initialization failed")
 
+    runtime = find_runtime("onnxruntime")
     monkeypatch.setattr(runtimes.importlib, "import_module", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runtimes.broken(["it"])
+        runtimes.broken(runtime, ["it"])
     monkeypatch.setattr(runtimes.importlib, "import_module", short)
     with pytest.raises(MemoryError):
-        runtimes.broken(["it"])
+        runtimes.broken(runtime, ["it"])
     monkeypatch.setattr(runtimes.importlib, "import_module", absent)
-    assert runtimes.broken(["it"]) == "it is broken: ImportError: initialization failed"
+    assert runtimes.broken(runtime, ["it"]) == "it is broken: ImportError: initialization failed"

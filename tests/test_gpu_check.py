@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import compress
 
@@ -27,10 +28,11 @@ def scripts() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(SCRIPTS))
     try:
         import _gpu_bundle
+        import _gpu_latency
         import _gpu_parts
 
         own = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "gpu_check")))
-        yield SimpleNamespace(bundle=_gpu_bundle, parts=_gpu_parts, own=own)
+        yield SimpleNamespace(bundle=_gpu_bundle, latency=_gpu_latency, parts=_gpu_parts, own=own)
     finally:
         sys.path.remove(str(SCRIPTS))
 
@@ -55,6 +57,28 @@ def test_fits_embeddings_and_evaluation_are_timed_beside_plain_loops(scripts: Si
     rates = part(scripts, "speed", tmp_path)["images_per_s"]
     assert set(rates) >= {"train_fp32", "train_tf32", "distill_stored", "distill_live", "embed_fp32", "evaluation_fp32"}
     assert all(row["compress"] > 0 for row in rates.values())
+
+
+def rates(scripts: SimpleNamespace, ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[int, float]:
+    """Throughput of something that takes `ms(batch)`, on a device with room for so many images."""
+
+    def make(batch: int) -> Callable[[], object]:
+        if batch > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lambda: batch
+
+    def timer(run: Callable[[], Any], repetitions: int) -> list[float]:
+        return [ms(run())] * repetitions
+
+    return scripts.latency.throughput_by_batch(make, timer, most)  # type: ignore[no-any-return]
+
+
+def test_batches_are_doubled_until_they_bring_no_more(scripts: SimpleNamespace) -> None:
+    assert rates(scripts, lambda batch: max(8, batch)) == {1: 125, 2: 250, 4: 500, 8: 1000, 16: 1000}
+    assert list(rates(scripts, lambda batch: 1.0)) == [1, 2, 4, 8, 16, 32, 64]
+    assert list(rates(scripts, lambda batch: 1.0, room=5)) == [1, 2, 4]
+    with pytest.raises(torch.OutOfMemoryError):
+        rates(scripts, lambda batch: 1.0, room=0)
 
 
 def test_the_bundle_has_what_the_gpu_machine_lacks(scripts: SimpleNamespace) -> None:

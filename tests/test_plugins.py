@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from support import Job, photographs
 
 from compress import plugins, registry
+from compress.deployment.memory import child_environment
 from compress.deployment.onnx_runtime import OnnxRuntime
 from compress.utils.errors import UsageError
 
@@ -84,6 +87,26 @@ def test_a_folder_is_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"--plugin empty_folder is a folder without an __init__\.py"):
         plugins.load(["empty_folder"])
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_fresh_processes_load_the_same_plugins_and_the_modules_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their names, and without taking files of the working directory for other modules."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own_module.py", "a:file.py"):
+        Path(name).write_text("import random, beside_it\n")
+    Path("beside_it.py").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    plugins.load(["own_module", "a:file.py"])
+    monkeypatch.delitem(sys.modules, "own_module")
+    monkeypatch.delitem(sys.modules, "beside_it")
+    Path("random.py").write_text("raise ImportError('taken from the working directory')\n")
+    code = "from compress import plugins; plugins.load_installed(); print(len(plugins.digests()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
+    assert done.stdout == "2\n", done.stderr
 
 
 @pytest.mark.usefixtures("no_plugins")

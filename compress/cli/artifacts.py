@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.cli.options import AsJson, Plugins, finite, print_json, print_rich
+from compress.cli.options import AsJson, Plugins, finite, is_given, print_json, print_rich
 from compress.utils.errors import CompressError, SeveralFailures, UsageError
 from compress.utils.hosts import FORMS
 
@@ -27,6 +27,7 @@ Runtime = Annotated[
 
 
 def bench(
+    context: typer.Context,
     artifacts: Annotated[
         list[Path], typer.Argument(help="Artifacts of runs: their files or folders.", metavar="ARTIFACT...")
     ],
@@ -58,7 +59,8 @@ def bench(
         ),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Time each layer instead, at the first batch size; compare with the first.")
+        bool,
+        typer.Option("--layers", help="Time each layer instead, at one batch size; compare with the first artifact."),
     ] = False,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the layers as CSV.")] = None,
     plugins: Plugins = None,
@@ -70,7 +72,7 @@ def bench(
     from compress.utils.hosts import parse_host
 
     sizes, hosts = parse_batches(batches), [parse_host(address) for address in on or ()]
-    _check_layers(layers, csv, driver)
+    _require_used(context, layers, csv, driver, sizes)
 
     def measure(host: Host | None) -> BenchRecord:
         if layers:
@@ -98,12 +100,23 @@ def bench(
         raise SeveralFailures(failures)
 
 
-def _check_layers(layers: bool, csv: Path | None, driver: str) -> None:
-    """Refuse options that exclude each other."""
-    if csv and not layers:
-        raise UsageError("--csv writes layers; add --layers, or use --json")
-    if layers and driver != "turns":
-        raise UsageError("--layers has a driver of its own; remove --driver")
+def _require_used(context: typer.Context, layers: bool, csv: Path | None, driver: str, sizes: Sequence[int]) -> None:
+    """Refuse options that the way of measuring would ignore, all in one line."""
+    given = [name for name in ("batches", "driver", "processes", "rounds", "seconds") if is_given(context, name)]
+    way, ignored = "interleaved timing", ["seconds"]
+    problems = ["--csv writes layers; add --layers, or use --json"] if csv and not layers else []
+    if layers:
+        way, ignored = "--layers", ["driver", "processes", "seconds"]
+        if "batches" in given and len(sizes) > 1:
+            problems.append("--layers times one batch size; give --batches one")
+    elif driver == "mlperf":
+        way, ignored = "--driver mlperf", ["processes", "rounds"]
+        if between := [str(size) for size in sizes if 1 < size < max(sizes)]:
+            problems.append(f"--driver mlperf runs batches of 1 and of the largest; remove {', '.join(between)}")
+    if unused := [f"--{name}" for name in given if name in ignored]:
+        problems.append(f"{way} does not use {', '.join(unused)}; remove {'it' if len(unused) == 1 else 'them'}")
+    if problems:
+        raise UsageError("; ".join(problems))
     if csv:
         from compress.utils.outputs import require_writable
 

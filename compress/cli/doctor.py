@@ -89,7 +89,7 @@ def _runtimes() -> Iterator[Check]:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.packages)
         installed = None not in map(find_spec, runtime.packages)
-        reason = broken(runtime.packages) if installed else None
+        reason = broken(runtime, runtime.packages) if installed else None
         detail = reason or (f"no {', '.join(absent)}: {runtime.install}" if absent else versions)
         if where := runtime.runs_on:
             detail += f"; its files are written and checked here, and run {where}"

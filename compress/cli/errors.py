@@ -11,8 +11,8 @@ from typing import NoReturn
 
 NO_FILE_SYSTEM_SUPPORT = (errno.ENODEV, errno.ENOLCK)
 WHOLE_PACKAGE = (
-    *("filelock", "jinja2", "lightning", "matplotlib", "open_clip", "pydantic", "pydantic_core", "safetensors"),
-    *("timm", "torch", "torch_pruning", "torchao", "torchvision", "yaml"),
+    *("PIL", "filelock", "fsspec", "jinja2", "lightning", "matplotlib", "numpy", "open_clip", "pydantic"),
+    *("pydantic_core", "rich", "safetensors", "timm", "torch", "torch_pruning", "torchao", "torchvision", "yaml"),
 )
 """Packages that come with this one, but may be missing where it was installed without them to run artifacts."""
 

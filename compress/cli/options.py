@@ -52,6 +52,12 @@ def refuse_empty(argv: Sequence[str]) -> None:
         raise UsageError(f"{name} is empty; give it a value, or leave it out")
 
 
+def is_given(context: typer.Context, parameter: str) -> bool:
+    """Return whether a call states an option, by the name of its parameter, or leaves it at its default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def finite(value: float | None) -> float | None:
     """Refuse `inf` and `nan`, which the parser takes as numbers; every option that is a float has this callback."""
     if value is None or math.isfinite(value):

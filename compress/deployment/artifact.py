@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +135,7 @@ def verified(path: Path, runtime: str | None = None) -> tuple[Path, str]:
     """Return the file of an artifact and the runtime to load it in, which is there; errors are those of loading."""
     file, name = find_artifact(path, runtime)
     require_engine(name)
-    require_unchanged_artifact(file.parent)
+    require_unchanged_artifact(file)
     return file, name
 
 
@@ -142,7 +143,7 @@ def load_verified(file: Path, name: str, threads: int | None = None) -> Artifact
     """Load what `verified` returned, as `load_artifact` does."""
     loader = require_engine(name)
     inputs, classes = read_inputs(file.parent)
-    listed, run = class_list(file, classes), _guarded(file, loader.load(file, threads), inputs.resolution)
+    listed, run = class_list(file, classes), _load(loader, file, threads, inputs.resolution)
     artifact = Artifact(file, name, classes, inputs, run)
     if listed:
         artifact = replace(artifact, run=listed.after(run), embed=run, width=listed.width)
@@ -162,12 +163,21 @@ def load_classifier(runtime: Runtime, path: Path, threads: int | None = None) ->
         CompressError: the file or its class list cannot be read.
     """
     side = int(read_preprocess(path.parent)["resolution"])
-    run, listed = _guarded(path, runtime.load(path, threads), side), beside(path)
+    run, listed = _load(runtime, path, threads, side), beside(path)
     return listed.after(run) if listed else run
 
 
-def _guarded(path: Path, run: Runner, side: int) -> Runner:
-    """Refuse what is not float32 `[b, 3, side, side]`, which engines do not or each in its own words."""
+def _load(runtime: Runtime, path: Path, threads: int | None, side: int) -> Runner:
+    """Load a file, and refuse what engines do not or each in its own words.
+
+    That is a path that they do not take, and images that are not float32 `[b, 3, side, side]`.
+    """
+    try:
+        run = runtime.load(path, threads)
+    except Exception as error:
+        if any(unicodedata.category(letter) == "Cs" for letter in str(path)):  # a byte that is not of UTF-8
+            raise CompressError(f"{runtime.name} does not read {path}, whose name is not Unicode; rename it") from error
+        raise
     shape = (3, side, side)
 
     def guarded(images: Array) -> Array:
@@ -218,9 +228,11 @@ def _file(path: Path, endings: Sequence[str], take_first: bool) -> Path:
     """Find the file at a path; of several in a folder take the first by its ending, or refuse."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if not path.is_dir() or path.name.endswith(tuple(endings)):
+    if not path.is_dir():
         return path
     files = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").exists()]
+    if not files and path.name.endswith(tuple(endings)):
+        return path  # of a format whose file is a folder, as Core ML's
     if not files:
         inside = sorted(child.parent for ending in endings for child in path.glob(f"*/model{ending}"))
         hint = f"; did you mean {inside[0]}?" if inside else ""

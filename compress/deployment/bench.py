@@ -68,7 +68,7 @@ class BenchRecord(TypedDict):
 
 
 class InterleavedRecord(BenchRecord):
-    """Result of interleaved timing rounds."""
+    """Result of interleaved timing rounds; `rounds` are those of all processes, which may be more than asked for."""
 
     rounds: int
     processes: int
@@ -169,11 +169,12 @@ def _record(measured: Measured, settings: BenchSettings) -> InterleavedRecord | 
         return MlperfRecord(
             environment=machine, artifacts=artifacts, seconds=settings.seconds, mlperf=measured["mlperf"]
         )
-    times = measured["times"] or {}
+    times = measured["times"]
+    assert times is not None
     return InterleavedRecord(
         environment=machine,
         artifacts=artifacts,
-        rounds=settings.rounds,
+        rounds=sum(len(rounds) for rounds in times[settings.batches[0]]["1"]),
         processes=settings.processes,
         latency=[row for batch, by_artifact in times.items() for row in _latency(batch, by_artifact)],
         fastest=[_fastest(batch, by_artifact) for batch, by_artifact in times.items()],

@@ -13,7 +13,7 @@ from compress.deployment.artifact import find_artifact
 from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
 from compress.models.class_list import ClassList
 from compress.utils.atomic import CONTENT, folder_as_a_whole, remove_partials, write_atomic
-from compress.utils.checksums import SUMS, require_unchanged_artifact, write_sums
+from compress.utils.checksums import SUMS, is_foreign, require_unchanged_artifact, write_sums
 from compress.utils.copying import copy_tree
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
@@ -109,8 +109,9 @@ def replace_classes(
             has files.
         CompressError: the artifact is damaged.
     """
-    folder = find_artifact(artifact)[0].parent.resolve()
-    require_unchanged_artifact(folder)
+    file = find_artifact(artifact)[0]
+    folder = file.parent.resolve()
+    require_unchanged_artifact(file)
     present = read_inputs(folder)[1]
     if not gives_embeddings(folder):
         raise UsageError(f"{folder} gives logits of {truncate_list(present)}, which its weights hold; train it anew")
@@ -134,10 +135,13 @@ def replace_classes(
 
 def _write(target: Path, new: ClassList, content: Mapping[str, object]) -> None:
     """Write a class list, and the `preprocess.json` and the checksums with it."""
-    (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
+    foreign = is_foreign(target)
+    if not foreign:
+        (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
     new.write(target)
     write_atomic(target / PREPROCESS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    write_sums(target)
+    if not foreign:
+        write_sums(target)
 
 
 def _run_of(folder: Path) -> Path | None:

@@ -57,6 +57,13 @@ class ExecuTorch(Runtime):
             path.write_bytes(program.to_executorch().buffer)
         return path
 
+    def import_engine(self) -> Any:
+        """Import what loads programs, which the package alone does not."""
+        with quiet(), silent():
+            from executorch.runtime import Runtime as Engine
+
+        return Engine
+
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a program. ExecuTorch has one number of threads for all programs of a process."""
         import numpy as np

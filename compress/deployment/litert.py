@@ -19,6 +19,7 @@ from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
+from compress.utils.processes import SAFE_PATH
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import cache_folder, thread_count
 
@@ -89,6 +90,13 @@ class LiteRt(Runtime):
         from compress.deployment.litert_int8 import quantize_litert
 
         quantize_litert(path, batches, config, self.python, _variables())
+
+    def import_engine(self) -> Any:
+        """Import the interpreter, which the package alone does not."""
+        with quiet(), silent():
+            from ai_edge_litert import interpreter
+
+        return interpreter
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a file."""
@@ -171,7 +179,8 @@ def _dequantized(logits: Array, entry: Any) -> Array:
 
 def _variables() -> dict[str, str]:
     """Return the environment variables for a process in the converter's environment."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**own, **SAFE_PATH}
 
 
 def _interpreter(path: Path, threads: int) -> Any:

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from compress.utils.processes import SAFE_PATH
+
 TIMEOUT_S = 300
 RUNS = 3
 
@@ -43,9 +45,13 @@ def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment in which a fresh process finds this package."""
+    """Return the environment in which a fresh process finds this package, and not the user's files in place of others.
+
+    Plugins find the modules beside them all the same (`compress.plugins.load`).
+    """
     root = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **SAFE_PATH, "PYTHONPATH": path}
 
 
 def main() -> None:

@@ -66,6 +66,10 @@ class Ncnn(Runtime):
         _write_input_shape(path, source.resolution)
         return path
 
+    def import_engine(self) -> Any:
+        """Import ncnn, whose OpenMP reads the environment at that time."""
+        return _import()
+
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load an artifact."""
         import numpy as np
@@ -200,7 +204,8 @@ def _net(path: Path, threads: int, *, keep_all: bool = False, arithmetic: bool =
             setattr(net.opt, option, half and option.startswith("use_fp16"))
     net.opt.use_fp16_arithmetic = half and arithmetic
     with silent():
-        failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
+        # As bytes: its binding does not encode names that are not Unicode.
+        failed = net.load_param(os.fsencode(path)) or net.load_model(os.fsencode(_weights(path)))
     if failed:
         raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}")
     return net

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from compress.data.preprocess import Preprocess
 
 PREPROCESS = "preprocess.json"
+SCHEMA_VERSION = 1
+"""Version of the layout, also of files that state none; rises when a reader of the old one would err."""
 Name = TypeVar("Name", bound=str)
 
 
@@ -63,6 +65,7 @@ class PreprocessFile(Stated, Resolution, total=False):
     antialias: bool
     precision: str
     needs: list[str]
+    schema_version: int
 
 
 def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Sequence[str]) -> PreprocessFile:
@@ -74,6 +77,7 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
         classes: Names of the classes, in the order of the outputs.
     """
     content = PreprocessFile(
+        schema_version=SCHEMA_VERSION,
         resolution=preprocess.resolution,
         mean=list(preprocess.mean),
         std=list(preprocess.std),
@@ -140,7 +144,7 @@ def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
     """Read how images are prepared for the artifact in a folder, and the names of its classes.
 
     Raises:
-        CompressError: `preprocess.json` is missing, damaged, or has impossible values.
+        CompressError: `preprocess.json` is missing, damaged, of a newer version, or has impossible values.
     """
     path, values = folder / PREPROCESS, read_preprocess(folder)
     try:
@@ -161,17 +165,24 @@ def read_preprocess(folder: Path) -> Any:
     """Read the JSON in the `preprocess.json` of a folder.
 
     Raises:
-        CompressError: it is missing or damaged.
+        CompressError: it is missing, damaged, or of a newer version.
     """
     path = folder / PREPROCESS
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
     except OSError as error:
         raise CompressError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CompressError(f"{path} is damaged: {first_line(error)}") from error
+    version = values.get("schema_version", SCHEMA_VERSION) if isinstance(values, dict) else SCHEMA_VERSION
+    if type(version) is not int or version < 1:
+        raise CompressError(f"{path} is damaged: schema_version must be a positive integer, not {version!r}")
+    if version > SCHEMA_VERSION:
+        able = f"this version reads {SCHEMA_VERSION}"
+        raise CompressError(f"{path} has schema_version {version}, and {able}; upgrade compress-model")
+    return values
 
 
 def _inputs(values: Any) -> Inputs:

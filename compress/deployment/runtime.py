@@ -6,6 +6,7 @@ a module is cheap: packages are imported in the methods that use them.
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,14 @@ class Runtime(ABC):
         """
         able = "onnxruntime, openvino, inductor or executorch"
         raise CompressError(f"the runtime {self.name} does not tell the time of layers; use {able}")
+
+    def import_engine(self) -> Any:
+        """Import what runs a file, as `load` does.
+
+        A runtime overrides this where its engine has to find an environment that is prepared for it, or where the
+        package alone imports only a part.
+        """
+        return importlib.import_module(self.engine)
 
     def needs(self, path: Path) -> list[str]:
         """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""

@@ -58,8 +58,8 @@ def _lacking(runtime: Runtime) -> list[str]:
         return [f"{runtime.engine} that can be imported ({type(error).__name__}: {first_line(error)})"]
 
 
-def broken(packages: Sequence[str]) -> str | None:
-    """Import installed packages, and describe the first that fails; None where all can be imported.
+def broken(runtime: Runtime, packages: Sequence[str]) -> str | None:
+    """Import installed packages of a runtime, and describe the first that fails; None where all can be imported.
 
     Raises:
         KeyboardInterrupt: a signal arrived meanwhile, which a package's own code may take for a failed import.
@@ -67,7 +67,10 @@ def broken(packages: Sequence[str]) -> str | None:
     """
     for package in packages:
         try:
-            importlib.import_module(package)
+            if package == runtime.engine:
+                runtime.import_engine()
+            else:
+                importlib.import_module(package)
         except (Exception, SystemExit) as error:  # a package may raise anything at its import
             if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from error
@@ -79,7 +82,8 @@ def broken(packages: Sequence[str]) -> str | None:
 
 def require_whole(name: str) -> None:
     """Import all packages of an installed runtime; a `CompressError` names one that cannot be imported."""
-    _require_importable(name, find_runtime(name).packages)
+    runtime = find_runtime(name)
+    _require_importable(runtime, runtime.packages)
 
 
 def require(name: str) -> Runtime:
@@ -116,15 +120,15 @@ def require_engine(name: str) -> Runtime:
         raise runtime.not_run_here()
     if importlib.util.find_spec(runtime.engine) is None:
         raise CompressError(f"the runtime {name} is not installed: pip install {runtime.engine}")
-    _require_importable(name, [runtime.engine])
+    _require_importable(runtime, [runtime.engine])
     if absent := _lacking(runtime):
         raise _needs(name, absent)
     return runtime
 
 
-def _require_importable(name: str, packages: Sequence[str]) -> None:
-    if reason := broken(packages):
-        raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
+def _require_importable(runtime: Runtime, packages: Sequence[str]) -> None:
+    if reason := broken(runtime, packages):
+        raise CompressError(f"the runtime {runtime.name} cannot be used, {reason}; install it again")
 
 
 def _needs(name: str, absent: Sequence[str]) -> CompressError:

@@ -10,11 +10,6 @@ import torch
 
 from compress.measurement.counters import nvml_device
 from compress.measurement.latency import Timer
-from compress.utils.machine_faults import is_out_of_memory
-
-MAX_BATCH = 4096
-GAIN = 1.05  # in images per second that a doubled batch must bring
-TIMED = 5  # runs of each batch size
 
 
 def time_runs(run: Callable[[], object], repetitions: int, device: torch.device) -> list[float]:
@@ -49,34 +44,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
-
-
-def throughput_by_batch(
-    make_run: Callable[[int], Callable[[], object]], timer: Timer, most: int = MAX_BATCH
-) -> dict[int, float]:
-    """Return images per second by batch size, doubled from 1 until a batch brings no more, or memory runs out.
-
-    Args:
-        make_run: Returns the function that runs a batch of so many images.
-        timer: Returns milliseconds of runs; see `timer_on`.
-        most: Largest batch size.
-    """
-    found: dict[int, float] = {}
-    batch = 1
-    while batch <= most:
-        try:
-            run = make_run(batch)
-            timer(run, 2)  # warm-up
-            found[batch] = 1000 * batch / min(timer(run, TIMED))
-        except RuntimeError as error:
-            if not found or not is_out_of_memory(error):
-                raise
-            break
-        halves = found.get(batch // 2)
-        if halves and found[batch] < GAIN * halves:
-            break
-        batch *= 2
-    return found
 
 
 @dataclass(frozen=True)

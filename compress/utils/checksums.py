@@ -2,13 +2,15 @@
 
 The format is that of coreutils, so `sha256sum -c SHA256SUMS` checks the same. The last line, a comment in that format,
 is the digest of the lines before it. The file is written last: a folder that has one is complete.
+
+A file without such a line is another tool's. It counts for the recipes, results and artifacts that it lists.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from compress.utils.atomic import write_atomic
@@ -18,6 +20,7 @@ from compress.utils.hashing import file_digest
 SUMS = "SHA256SUMS"
 RUN_AGAIN = "run the recipe again (finished stages are taken from the store)"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_LAST = re.compile(r"^# [0-9a-f]{64}| of these lines$", re.MULTILINE)  # half of it may be damaged
 
 
 def write_sums(folder: Path, leave_out: Iterable[str] = ()) -> None:
@@ -45,20 +48,31 @@ def read_sums(folder: Path) -> dict[str, str]:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise CompressError(f"{path} is damaged: it cannot be read") from error
-    sums = {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
+    sums = _parse(text)
     if text != _text(sums):
         raise CompressError(f"{path} is damaged: it is not what was written")
     return sums
 
 
-def find_changes(folder: Path, names: Iterable[str] | None = None) -> list[str]:
-    """Return a line per file that is missing or has changed, among all that `SHA256SUMS` lists or among `names`.
+def is_foreign(folder: Path) -> bool:
+    """Return whether the `SHA256SUMS` of a folder is another tool's; raises an `OSError` if it cannot be read."""
+    return (folder / SUMS).is_file() and not _LAST.search(_loosely(folder))
+
+
+def find_changes(folder: Path) -> list[str]:
+    """Return a line per file that is missing or has changed, of all that `SHA256SUMS` lists.
 
     Raises:
         CompressError: `SHA256SUMS` itself is damaged.
     """
-    sums, lines = read_sums(folder), []
-    for name in sums if names is None else names:
+    sums = read_sums(folder)
+    return _changes(folder, sums, sums)
+
+
+def _changes(folder: Path, sums: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """Return a line for each of some files that is missing, has changed or is not listed."""
+    lines = []
+    for name in names:
         path = folder / name
         if name not in sums:
             lines.append(f"{folder / SUMS} does not list {name}")
@@ -89,29 +103,58 @@ def require_unchanged(path: Path, remedy: str) -> None:
         UsageError: it has changed; the message ends with `remedy`.
         CompressError: `SHA256SUMS` itself is damaged.
     """
-    if (path.parent / SUMS).is_file():
-        lines = find_changes(path.parent, [path.name])
-        if lines:
-            raise UsageError(f"{lines[0]}; {remedy}")
+    sums = _sums_for(path.parent, path.name)
+    if sums and (lines := _changes(path.parent, sums, [path.name])):
+        raise UsageError(f"{lines[0]}; {remedy}")
 
 
-def require_unchanged_artifact(folder: Path) -> None:
-    """Refuse an artifact that has changed since the `SHA256SUMS` of its folder, or else of its run, was written.
+def require_unchanged_artifact(file: Path) -> None:
+    """Refuse an artifact that has changed since the `SHA256SUMS` of its run, or else of its folder, was written.
+
+    One that does not list the file, which may have been put there since, does not count.
 
     Raises:
-        CompressError: a file has changed or is missing.
+        CompressError: a file of the artifact has changed or is missing, or `SHA256SUMS` itself is damaged.
     """
-    folder = folder.resolve()  # of a link or `..` the parents are others
-    run = folder.parent.parent.parent
-    if (folder / SUMS).is_file():
-        lines = find_changes(folder)
-    elif (run / SUMS).is_file():
-        prefix = f"{folder.relative_to(run).as_posix()}/"
-        lines = find_changes(run, [name for name in read_sums(run) if name.startswith(prefix)])
-    else:
+    folder = file.parent.resolve()  # of a link or `..` the parents are others
+    for root in (folder.parent.parent.parent, folder):
+        prefix = "" if root == folder else f"{folder.relative_to(root).as_posix()}/"
+        sums = _sums_for(root, prefix + file.name)
+        if not any(_is_of(name, prefix + file.name) for name in sums):
+            continue
+        if lines := _changes(root, sums, [name for name in sums if name.startswith(prefix)]):
+            raise CompressError(f"{lines[0]}; copy the artifact from its run again, or {RUN_AGAIN}")
         return
-    if lines:
-        raise CompressError(f"{lines[0]}; copy the artifact from its run again, or {RUN_AGAIN}")
+
+
+def _sums_for(folder: Path, name: str) -> dict[str, str]:
+    """Return the digests by which a file of a folder is checked: of another tool's `SHA256SUMS`, only its own.
+
+    Raises:
+        CompressError: `SHA256SUMS` is damaged.
+    """
+    try:
+        if not (folder / SUMS).is_file():
+            return {}
+        if not is_foreign(folder):
+            return read_sums(folder)
+        return {each: digest for each, digest in _parse(_loosely(folder)).items() if _is_of(each, name)}
+    except OSError as error:
+        raise CompressError(f"{folder / SUMS} cannot be read: {error.strerror}; make it readable") from error
+
+
+def _is_of(listed: str, name: str) -> bool:
+    """Whether a name in `SHA256SUMS` is that of a file, or of a part where the file is a folder."""
+    return listed == name or listed.startswith(f"{name}/")
+
+
+def _loosely(folder: Path) -> str:
+    """Read `SHA256SUMS` as text whatever it holds."""
+    return (folder / SUMS).read_bytes().decode(errors="replace")
+
+
+def _parse(text: str) -> dict[str, str]:
+    return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
 
 
 def _text(sums: dict[str, str]) -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 from compress.utils.errors import UsageError
 
 INITIAL_NAMESPACE = 0xEFFFFFFC  # of process numbers: the machine's own, as Linux fixes it
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Environment of a Python process that does not look for modules in the working directory, which is the user's."""
+
 GUARD = 'put `if __name__ == "__main__":` before it'
 
 

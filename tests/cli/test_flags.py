@@ -72,7 +72,7 @@ CALLS = (
     ("report {run}", "report.html"),
     (
         "bench {artifact} --runtime onnxruntime --batches 2 --rounds 5 --processes 1 --threads 1 --driver turns"
-        " --seconds 1 --plugin own.py --json",
+        " --plugin own.py --json",
         '"batch": 2',
     ),
     ("bench {artifact} --layers --csv layers.csv --batches 1 --rounds 5 --threads 1 --json", '"layers"'),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -162,3 +165,8 @@ def test_the_list_of_dependencies_is_that_of_the_package() -> None:
     from compress.cli.errors import WHOLE_PACKAGE
 
     assert all(importlib.util.find_spec(name) for name in WHOLE_PACKAGE)
+    declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split("[<>=]", each)[0].replace("-", "_") for each in declared}
+    of_modules = packages_distributions()
+    listed = {name.lower().replace("-", "_") for module in WHOLE_PACKAGE for name in of_modules.get(module, ())}
+    assert names - listed == {"typer"}, "without which there is no command line to report anything"

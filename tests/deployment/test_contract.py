@@ -6,6 +6,7 @@ A runtime whose packages or device are missing here is skipped, with the command
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -206,6 +207,16 @@ def test_an_artifact_is_loaded_in_it(name: str, built: Built) -> None:
     artifact = load_artifact(built(name), name)
     assert artifact.runtime == name and artifact.classes == tuple(PREPROCESS["classes"])
     assert artifact(np.zeros((2, 20, 20, 3), np.uint8)).shape == (2, 5)
+
+
+@each()
+def test_a_folder_whose_name_is_not_unicode_is_read_or_one_line(name: str, built: Built, tmp_path: Path) -> None:
+    runs_here(name)
+    path = Path(shutil.copytree(built(name).parent, tmp_path / os.fsdecode(b"\xff"))) / built(name).name
+    try:
+        assert load_artifact(path, name)(np.zeros((2, 20, 20, 3), np.uint8)).shape == (2, 5)
+    except CompressError as error:
+        assert str(error).isprintable() and "not Unicode" in str(error)
 
 
 @each()

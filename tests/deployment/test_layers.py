@@ -310,7 +310,7 @@ def test_what_one_machine_measured_is_kept_where_the_next_fails(
 def test_options_of_layers_exclude_others(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:  # noqa: F811
     path = artifacts["float"]["onnxruntime"]
     assert "--csv writes layers; add --layers" in typed.error("bench", path, "--csv", tmp_path / "a.csv")
-    assert "remove --driver" in typed.error("bench", path, "--layers", "--driver", "mlperf")
+    assert "--layers does not use --driver; remove it" in typed.error("bench", path, "--layers", "--driver", "mlperf")
     assert "absent does not exist; create it, or name a file elsewhere with --csv" in typed.error(
         "bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv"
     )

@@ -16,6 +16,9 @@ from support import environment
 
 import compress
 from compress.data.preprocess import Preprocess
+from compress.deployment import open_vino
+from compress.deployment.artifact import find_artifact
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.accuracy import softmax
 from compress.utils.errors import CompressError, UsageError
 
@@ -109,6 +112,14 @@ def test_of_a_folder_with_two_formats_one_must_be_named(artifacts: Artifacts, tm
     assert compress.load_artifact(tmp_path, "openvino").path.name == "model.xml"
 
 
+def test_a_folder_that_is_named_like_a_file_is_a_folder(artifacts: Artifacts, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts["float"]["onnxruntime"].parent, tmp_path / "resnet.onnx"))
+    assert compress.load_artifact(folder).path == folder / "model.onnx"
+    package = tmp_path / "resnet.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    assert find_artifact(package) == (package, "coreml"), "the file of some formats is a folder"
+
+
 @pytest.mark.parametrize("kept", [0, 100, -200])
 @pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_a_truncated_file_is_one_line(copy: Path, kept: int, runtime: str) -> None:
@@ -160,6 +171,23 @@ def test_the_preprocess_json_of_another_network_is_refused(copy: Path) -> None:
     about.unlink()
     with pytest.raises(CompressError, match=r"has no preprocess.json"):
         compress.load_artifact(copy)
+
+
+def test_openvino_keeps_the_last_batch_sizes_compiled(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes memory, and a service may meet many."""
+    compiled, compile_model = [], open_vino._compile
+    monkeypatch.setattr(
+        open_vino,
+        "_compile",
+        lambda model, *rest: compiled.append(model.input(0).shape[0]) or compile_model(model, *rest),
+    )
+    monkeypatch.setattr(open_vino, "COMPILED", 2)
+    run = find_runtime("openvino").load(artifacts["float"]["openvino"], 1)
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    expected = run(images)
+    for count in (1, 3, 2, 3, 1, 1):
+        assert np.abs(run(images[:count]) - expected[:count]).max() < 1e-5
+    assert compiled == [3, 1, 2, 1]
 
 
 def test_a_signal_after_openvino_is_a_signal(artifacts: Artifacts) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 from deployment.conftest import Built
 from deployment.tiny_classifier import PREPROCESS, images, network
+from support import environment
 from torch import nn
 
 from compress.deployment import ncnn
@@ -125,3 +129,16 @@ def test_a_setting_that_is_no_number_is_one_clear_line(artifact: Path, tmp_path:
     path.write_text(artifact.read_text().replace(" 6=432", " 6=many"))
     with pytest.raises(CompressError, match=r"ncnn cannot read .* and its weights"):
         find_runtime("ncnn").load(path)
+
+
+@pytest.mark.parametrize("check", ["require_engine", "require_whole"])
+def test_it_is_imported_with_threads_that_sleep_even_to_see_whether_it_works(check: str, tmp_path: Path) -> None:
+    """Its OpenMP reads the environment once, when it is loaded."""
+    (tmp_path / "ncnn.py").write_text("import os\npolicy = os.environ.get('OMP_WAIT_POLICY')\n")
+    (tmp_path / "pnnx.py").touch()
+    code = f"import os, sys\nfrom compress.deployment.runtimes import {check}\n{check}('ncnn')\n"
+    code += "print(sys.modules['ncnn'].policy, os.environ.get('OMP_WAIT_POLICY'))"
+    variables = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
+    variables["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{variables.get('PYTHONPATH', '')}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables)
+    assert done.stdout == "PASSIVE None\n", done.stderr

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from compress.data.image_io import decode
 from compress.data.preprocess import Preprocess, describe
 from compress.deployment.preprocess import Inputs, decode_blocks, require_pixels
-from compress.deployment.preprocess_file import preprocess_file, read_inputs
+from compress.deployment.preprocess_file import gives_embeddings, preprocess_file, read_inputs
 from compress.utils.errors import CompressError, UsageError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -122,6 +122,20 @@ def test_files_of_older_versions_keep_their_meaning(tmp_path: Path) -> None:
     assert read_inputs(tmp_path)[0].stored_resolution == 96
 
 
+def test_a_file_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "preprocess.json"
+    for version in (None, 1):
+        file.write_text(json.dumps(PREPROCESS if version is None else {**PREPROCESS, "schema_version": version}))
+        assert read_inputs(tmp_path)[0].resolution == 16
+    assert preprocess_file(OWN[0], 48, ["cat"])["schema_version"] == 1
+    file.write_text(json.dumps({"schema_version": 2, "input": {"side": 16}}))
+    for read in (read_inputs, gives_embeddings):
+        with pytest.raises(
+            CompressError, match=r"json has schema_version 2, and this version reads 1; upgrade compress-model$"
+        ):
+            read(tmp_path)
+
+
 OWN = [
     Preprocess(40, MEAN, STD, "bilinear", 46),
     Preprocess(64, MEAN, STD, "lanczos", 48),  # padded
@@ -218,6 +232,8 @@ def test_the_steps_are_sentences() -> None:
         ({"resize": 0}, "resize must be a side"),
         ({"channels": "BGR"}, "channels must be RGB, not 'BGR'"),
         ({"output": "probabilities"}, "output must be logits"),
+        ({"schema_version": "2"}, "schema_version must be a positive integer, not '2'"),
+        ({"schema_version": 0}, "schema_version must be a positive integer, not 0"),
         ({"classes": []}, "classes must be a list of names"),
         ({"classes": ["cat", "cat"]}, "class names must be unique"),
     ],

@@ -50,6 +50,17 @@ def test_the_padding_of_an_archive_is_not_the_end_of_the_connection(
     assert ask(address, "work", (), file, size, PROBE) == {"slept": True}
 
 
+def test_files_of_the_home_folder_there_take_the_place_of_no_module(
+    machine: Machine, their_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tempfile.py").write_text("raise ImportError('taken from the home folder')\n")
+    monkeypatch.chdir(tmp_path)
+    file = archive("open('answer.json', 'w').write('{}')\n")
+    size = file.tell()
+    file.seek(0)
+    assert ask(parse_host(f"ssh://pi{their_python}".replace(" ", "%20")), "work", (), file, size, PROBE) == {}
+
+
 def test_runtimes_that_are_missing_there_are_named(machine: Machine, their_python: Path) -> None:
     missing = missing_on(
         parse_host(f"ssh://pi{their_python}".replace(" ", "%20")), ["onnxruntime", "openvino", "tensorrt"]

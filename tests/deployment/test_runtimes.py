@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import subprocess
 import sys
@@ -75,6 +76,22 @@ def test_missing_abilities_are_one_line() -> None:
         check_declared("mine", type("Bare", (Runtime,), {}))
     with pytest.raises(UsageError, match=r"must be a subclass of compress\.deployment\.runtime\.Runtime"):
         check_declared("mine", "my_module")
+
+
+@pytest.mark.parametrize(
+    ("name", "loaded"), [("executorch", "executorch.runtime"), ("litert", "ai_edge_litert.interpreter")]
+)
+def test_what_loads_files_is_imported_before_loading_is_timed(name: str, loaded: str, tmp_path: Path) -> None:
+    """`bench` times loads after `require_engine`; the packages of these engines import nothing themselves."""
+    package, _, module = loaded.partition(".")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / f"{module}.py").write_text("class Runtime: ...\n")
+    code = f"import sys\nfrom compress.deployment.runtimes import require_engine\nrequire_engine({name!r})\n"
+    code += f"print({loaded!r} in sys.modules)"
+    variables = {**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_importing_every_module_of_the_package_loads_nothing_heavy() -> None:

@@ -273,6 +273,16 @@ def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artif
     )
 
 
+def test_files_here_take_the_place_of_no_module_in_fresh_processes(
+    typed: Typed, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("random.py", "onnxruntime.py"):
+        (tmp_path / name).write_text("raise ImportError('taken from the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 6, "--processes", 2, "--threads", 1)
+    assert record["artifacts"][0]["peak_memory_bytes"] and len(record["latency"][0]["process_p50_ms"]) == 2
+
+
 @pytest.mark.slow
 def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
     status, out, _ = typed(
@@ -324,6 +334,33 @@ def test_bench_refuses(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> No
         assert "--batches must be comma-separated integers" in typed.error("bench", first, "--batches", batches)
     assert "does not read" in typed.error("bench", first, second, "--runtime", "onnxruntime")
     assert "no such file" in typed.error("bench", first, tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seconds 1", "interleaved timing does not use --seconds; remove it"),
+        (
+            "--layers --driver turns --processes 2 --seconds 1 --batches 1,4",
+            "--layers times one batch size; give --batches one; "
+            "--layers does not use --driver, --processes, --seconds; remove them",
+        ),
+        (
+            "--driver mlperf --rounds 30 --batches 1,4,8,16 --csv a.csv",
+            "--csv writes layers; add --layers, or use --json; --driver mlperf runs batches of 1 and of the largest; "
+            "remove 4, 8; --driver mlperf does not use --rounds; remove it",
+        ),
+    ],
+)
+def test_bench_refuses_options_that_it_would_ignore(typed: Typed, artifact: Path, options: str, message: str) -> None:
+    assert typed.error("bench", artifact, *options.split()) == f"error: {message}\n"
+
+
+def test_bench_records_the_rounds_that_were_timed(typed: Typed, artifact: Path) -> None:
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 5, "--processes", 2, "--threads", 1)
+    assert record["rounds"] == 6, "each process has three at least"
+    record = typed.json("bench", artifact, "--batches", 1, "--rounds", 5, "--processes", 1, "--threads", 1)
+    assert record["rounds"] == 5
 
 
 @pytest.mark.parametrize("verb", ["bench", "evaluate", "predict"])

@@ -1,4 +1,4 @@
-"""Timing on a GPU, with events that are pretended: order of calls, batch sizes, memory that runs out, clocks."""
+"""Timing on a GPU, with events that are pretended: order of calls, memory, clocks."""
 
 from __future__ import annotations
 
@@ -78,28 +78,6 @@ def test_runs_begin_on_an_idle_gpu_and_on_their_own(run: Callable[[], None]) -> 
     Event.log.clear()
     assert cuda.peak_bytes(run, GPU) == 7
     assert Event.log == ["cuda:1", "synchronize", "reset", "run", "synchronize", "read", "left"]
-
-
-def rates(ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[int, float]:
-    """Throughput of something that takes `ms(batch)`, on a device with room for so many images."""
-
-    def make(batch: int) -> Callable[[], object]:
-        if batch > room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return lambda: batch
-
-    def timer(run: Callable[[], Any], repetitions: int) -> list[float]:
-        return [ms(run())] * repetitions
-
-    return cuda.throughput_by_batch(make, timer, most)
-
-
-def test_batches_are_doubled_until_they_bring_no_more() -> None:
-    assert rates(lambda batch: max(8, batch)) == {1: 125, 2: 250, 4: 500, 8: 1000, 16: 1000}
-    assert list(rates(lambda batch: 1.0)) == [1, 2, 4, 8, 16, 32, 64]
-    assert list(rates(lambda batch: 1.0, room=5)) == [1, 2, 4]
-    with pytest.raises(torch.OutOfMemoryError):
-        rates(lambda batch: 1.0, room=0)
 
 
 def with_nvml(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:

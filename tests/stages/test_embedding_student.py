@@ -245,6 +245,12 @@ def test_a_killed_change_of_classes_is_made_good(made: Made, copied: Path, monke
         assert load_artifact(copied).classes == ("one",)
 
 
+def test_sums_of_another_tool_stay(made: Made, copied: Path) -> None:
+    (copied / "SHA256SUMS").write_text(f"{'0' * 64}  image.iso\n")
+    replace_classes(copied, ONE, [], load_text(made.artifacts / "student" / TEXT))
+    assert "image.iso" in (copied / "SHA256SUMS").read_text() and load_artifact(copied).classes == ("one",)
+
+
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_a_copy_that_fails_leaves_nothing(

@@ -111,7 +111,7 @@ def unchecked_runs() -> None:
     """Read files of runs and artifacts without verifying their digests."""
     from compress.utils import checksums
 
-    checksums.find_changes = lambda folder, names=None: []  # type: ignore[assignment]
+    checksums._changes = lambda folder, sums, names: []  # type: ignore[assignment]
 
 
 DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_runs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from compress.utils.checksums import (
     check_run,
     find_changes,
     read_sums,
+    require_unchanged,
     require_unchanged_artifact,
     update_sums,
     write_sums,
@@ -82,18 +84,18 @@ def test_every_changed_bit_of_the_sums_is_noticed(run: Path) -> None:
 @pytest.mark.parametrize("own", [True, False])
 def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own: bool, tmp_path: Path) -> None:
     artifact = run / "artifacts" / "int8" / "onnx"
-    require_unchanged_artifact(artifact)
+    require_unchanged_artifact(artifact / "model.onnx")
     copied = Path(shutil.copytree(artifact, tmp_path / "copied"))
     if not own:
         (artifact / SUMS).unlink()
         with pytest.raises(CompressError, match="SHA256SUMS is missing"):
-            require_unchanged_artifact(artifact)
+            require_unchanged_artifact(artifact / "model.onnx")
         return
     for folder in (artifact, copied):
-        require_unchanged_artifact(folder)
+        require_unchanged_artifact(folder / "model.onnx")
         (folder / "model.onnx").write_bytes(b"\0\2")
         with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
-            require_unchanged_artifact(folder)
+            require_unchanged_artifact(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("place", ["linked", "run/artifacts/int8/onnx/../onnx", "run/artifacts/int8/none/../onnx", "."])
@@ -106,10 +108,50 @@ def test_an_artifact_is_checked_by_its_runs_sums_however_it_is_named(
     (tmp_path / "linked").symlink_to(artifact)
     (run / "artifacts" / "int8" / "none").mkdir()
     monkeypatch.chdir(artifact if place == "." else tmp_path)
-    require_unchanged_artifact(Path(place))
+    require_unchanged_artifact(Path(place) / "model.onnx")
     (artifact / "model.onnx").write_bytes(b"\0\2")
     with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
-        require_unchanged_artifact(Path(place))
+        require_unchanged_artifact(Path(place) / "model.onnx")
+
+
+HELLO = hashlib.sha256(b"hello").hexdigest()
+
+
+@pytest.mark.parametrize("levels", [0, 3], ids=["beside the artifact", "three folders above"])
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("", True),
+        ("not a list \xff\n", True),
+        (f"{HELLO}  image.iso\n", True),
+        (f"SHA256 (NAME) = {HELLO}\n", True),
+        (f"{HELLO}  image.iso\n{HELLO}  NAME\n", True),
+        (f"{'0' * 64}  NAME\n", False),
+    ],
+)
+def test_sums_of_another_tool_count_for_the_files_that_they_list(
+    tmp_path: Path, text: str, matches: bool, levels: int
+) -> None:
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    (folder / "it").write_bytes(b"hello")
+    root = [folder, *folder.parents][levels]
+    name = (folder / "it").relative_to(root).as_posix()
+    (root / SUMS).write_text(text.replace("NAME", name), encoding="latin-1")
+    checks = [lambda: require_unchanged_artifact(folder / "it")]
+    checks += [lambda: require_unchanged(folder / "it", "make it again")] if root == folder else []
+    for check in checks:
+        if matches:
+            check()
+        else:
+            with pytest.raises(CompressError, match="it has changed since it was written"):
+                check()
+
+
+def test_an_artifact_put_beside_listed_files_is_not_checked_by_them(run: Path) -> None:
+    shutil.copy(run / "artifacts/int8/onnx/model.onnx", run / "model.onnx")
+    (run / "report.md").write_text("another")
+    require_unchanged_artifact(run / "model.onnx")
 
 
 def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:

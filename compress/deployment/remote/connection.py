@@ -35,8 +35,11 @@ SSH_OPTIONS = (
 )
 ENVIRONMENT = {"SSH_ASKPASS_REQUIRE": "never"}
 """The ssh that leads to a jump host is not given `BatchMode`, and would open a window to ask for a password."""
-LOADER = "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"
-"""Runs the source that follows on stdin. It has no character that any login shell would change within quotes."""
+LOADER = "import sys;sys.path=[p for p in sys.path if p];i=sys.stdin.buffer;exec(i.read(int(i.readline())))"
+"""Runs the source that follows on stdin, and imports nothing from the folder that it is in.
+
+It has no character that any login shell would change within quotes.
+"""
 
 INSTALL = {"ssh": "install OpenSSH's client", "adb": "install Android's platform tools"}
 MOBILE_TEMPORARY = "/data/local/tmp"

@@ -40,7 +40,7 @@ def measure_on(host: Host, paths: Sequence[Path], settings: BenchSettings) -> Me
     groups = [_sendable(files, settings) for files in grouped(paths, settings)]
     found = [pair for group in groups for pair in group]
     for file, _ in found:
-        require_unchanged_artifact(file.parent)
+        require_unchanged_artifact(file)
     folders = {folder: f"artifacts/{number}" for number, folder in enumerate(dict.fromkeys(f.parent for f, _ in found))}
     sent = [(f"{folders[file.parent]}/{file.name}", file) for file, _ in found]
     readers = [name for name, entry in RUNTIMES.items() if any(file.name.endswith(entry.reads) for _, file in sent)]
