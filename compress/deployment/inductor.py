@@ -78,6 +78,12 @@ class Inductor(Runtime):
             package_aoti(str(path), {name: _compile(source, name, work) for name in names})
         return path
 
+    def import_engine(self) -> Any:
+        """Import PyTorch with what loads packages, which it does not import itself."""
+        import torch.export.pt2_archive._package
+
+        return torch
+
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a package."""
         import numpy as np

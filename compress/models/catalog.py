@@ -60,7 +60,7 @@ def run_python(call: str, *arguments: str) -> Any:
     module, _, function = call.partition(":")
     code = f"import sys; sys.path.append(sys.argv[1]); import {module} as m; m.{function}(*sys.argv[2:])"
     root = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run([sys.executable, "-c", code, root, *arguments], capture_output=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code, root, *arguments], capture_output=True)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
