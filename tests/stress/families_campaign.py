@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +31,7 @@ from support import photographs  # noqa: E402
 
 LARGEST = 6e6  # parameters of the networks that are drawn, where a family has such
 SIDES = (32, 64)
-LIMIT_S = 300
+LIMIT_S = 300  # of a core, so that other work on the machine does not count
 INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
 
 
@@ -106,15 +108,22 @@ def in_process(combination: Combination, images: Path, folder: Path) -> tuple[st
     """Return what `attempt` does in a process of its own, which may crash or take too long."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: there.send(attempt(combination, images, folder)))
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 1))
+        there.send(attempt(combination, images, folder))
+
+    process = context.Process(target=work)
     process.start()
     there.close()
     try:
-        if here.poll(LIMIT_S):
+        if here.poll(10 * LIMIT_S):
             return here.recv()  # type: ignore[no-any-return]
-        return "time ran out", f"more than {LIMIT_S} s"
+        return "hangs", f"not done after {10 * LIMIT_S} s"
     except EOFError:
         process.join()
+        if process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL):
+            return "time ran out", f"more than {LIMIT_S} s"
         return "crashed", f"exit status {process.exitcode}"
     finally:
         process.kill()
