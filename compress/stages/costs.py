@@ -149,6 +149,11 @@ class CostModel:
         self.embedding_bytes += 2 * self.network(teacher, use).width * images  # fp16
         return self.inference(teacher, images, use)
 
+    def embedding_width(self, planned: PlannedStage) -> int:
+        """Return the values of the embedding that a student ends in; 0 where it ends in logits."""
+        stage = planned.stage
+        return self.teacher_width(planned, stage) if stage.embeds and isinstance(stage, Distillation) else 0
+
     def training(self, planned: PlannedStage, macs: float) -> Cost:
         """Return the cost of training a student on labels for so many MACs."""
         network = self.network(planned, "training")

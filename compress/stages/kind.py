@@ -109,22 +109,18 @@ class StageKind(StageSection):
         ancestor = teacher_of(planner.recipe, self.id)
         teacher = ancestor.id if ancestor else None
         starts = (parent, teacher if self.learns_from_ancestor() else None)
-        key = planner.key(
-            self.key_settings(planner.recipe), self.packages(), [planner.planned[name].key for name in starts if name]
-        )
+        parents = [planner.planned[name].key for name in starts if name]
+        key = planner.key(self.key_settings(planner.recipe), self.packages(), parents)
         return [PlannedStage(self.id, self, key, parent, teacher)]
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings that determine the result, as JSON data."""
         nested: Any = {**dict.fromkeys(IDENTITY, True), "repair": {"verify"}, "training": {"verify"}}
         settings = self.model_dump(mode="json", exclude=nested)
-        own = settings.get("seed")  # the recipe's seed written out gives the same result
+        data, own = recipe.data, settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        trained = {
-            "views": recipe.data.views.key_settings(),
-            "fit": recipe.trainer.key_settings(),
-            **recipe.data.epoch_key_settings(),
-        }
+        views, fit = data.views.key_settings(), recipe.trainer.key_settings()
+        trained = {"views": views, "fit": fit, **data.epoch_key_settings()}
         return {**settings, "seed": seed, **(trained if self.uses_trainer() else {})}
 
     def uses_trainer(self) -> bool:
@@ -262,8 +258,7 @@ class NetworkStage(StageKind, Fit):
         return costs.fit(planned, self)
 
     def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
-        width = costs.teacher_width(planned, self) if isinstance(self, Distillation) and self.embeds else 0
-        return costs.student(self.student, use, width)
+        return costs.student(self.student, use, costs.embedding_width(planned))
 
     def pretraining(self) -> Pretraining | None:
         return self.student.pretraining
