@@ -119,9 +119,11 @@ class StageKind(StageSection):
         settings = self.model_dump(mode="json", exclude=nested)
         data, own = recipe.data, settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        views, fit = data.views.key_settings(), recipe.trainer.key_settings()
-        trained = {"views": views, "fit": fit, **data.epoch_key_settings()}
-        return {**settings, "seed": seed, **(trained if self.uses_trainer() else {})}
+        if not self.uses_trainer():
+            return {**settings, "seed": seed}
+        # under a name of their own: `views` of a distillation is a number of them
+        images = {"views": data.views.key_settings(), **data.epoch_key_settings()}
+        return {**settings, "seed": seed, "images": images, "fit": recipe.trainer.key_settings()}
 
     def uses_trainer(self) -> bool:
         """Return whether the result may depend on views and order of the train images and on the trainer."""

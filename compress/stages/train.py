@@ -41,8 +41,7 @@ class TrainStage(NetworkStage):
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
         if self.probed:  # on images as they are
-            del settings["views"]
-            settings.pop("order", None)
+            del settings["images"]
         return settings
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
