@@ -115,9 +115,9 @@ def _time(first: Headline) -> str:
     saved = first.inference
     if saved is None or saved.latency is None or first.file is None:
         return ""
-    ends = saved.latency_ci95
+    sign, faster = (1, "faster") if saved.latency >= 0 else (-1, "slower")
+    ends = sorted(sign * end for end in saved.latency_ci95 or ())
     between = f" [{_plain(ends[0])} to {_plain(ends[1])}]" if ends else ""
-    faster = "faster" if saved.latency >= 0 else "slower"
     reference = saved.reference_runtime and file_name(saved.reference_runtime, saved.reference_precision)
     where = f"{f.plain(name_of(first.file))} against {f.plain(reference)}, batch {saved.latency_batch}"
     return f" ({_doublings(saved.latency)}{between} {faster} in measured time, {where})"

@@ -246,6 +246,15 @@ def test_a_file_slower_than_in_fp32_is_a_warning_and_not_the_one_to_deploy(resul
     assert "slower: do not deploy" in render_markdown(record) and lines[0] in render_markdown(record)
 
 
+def test_the_interval_of_more_time_is_that_of_the_slowdown(results: Results) -> None:
+    """A row of the record with a doubling and a half less speed, of which the interval has half a doubling each way."""
+    record = derive(results)
+    assert record.headline.inference
+    slow = record.headline.inference.model_copy(update={"latency": -1.5, "latency_ci95": (-2.0, -1.0)})
+    record = record.model_copy(update={"headline": record.headline.model_copy(update={"inference": slow})})
+    assert "(1.50 doublings (2.83x) [1.00 to 2.00] slower in measured time" in sentence(record)
+
+
 def test_a_file_that_is_not_slower_is_deployed_instead(results: Results) -> None:
     record = slowed(results, {"openvino"})
     line = deployment_line(record)
