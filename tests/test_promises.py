@@ -32,6 +32,7 @@ IMPORTS_BY_NAME = {
     *(
         "compress/__init__.py",
         "compress/report/__init__.py",
+        "compress/deployment/runtime.py",
         "compress/deployment/runtimes.py",
         "compress/recipe/__init__.py",
     ),

@@ -70,11 +70,6 @@ class Distillation(Fit):
         return self.classifier == "teacher" or any(loss.trains_projection for loss in self.losses.named().values())
 
     @property
-    def trains_adapter(self) -> bool:
-        """Whether a loss trains a convolution from the student's maps to the teacher's."""
-        return any(isinstance(loss, Maps) and loss.trains_adapter for loss in self.losses.named().values())
-
-    @property
     def needs_features(self) -> bool:
         """Whether something reads the input of the student's classifier."""
         return self.needs_projection or any(loss.reads_features for loss in self.losses.named().values())

@@ -21,6 +21,8 @@ from compress.stages.kind import MODEL_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity, training_views
 from compress.store.store import Store
+from compress.training.batches import step_images
+from compress.training.step_macs import step_macs
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.resources import expand
@@ -105,7 +107,6 @@ class CostModel:
         if not planned.teacher or not isinstance(settings, Distillation):
             images = len(self.data.train.images) * settings.epochs
             return Cost(images * network.training * keep, images * network.seconds * keep)
-        step = network.training + self._projection(planned, settings, network)
         splits, count = training_views(self.data, settings)
         images, teacher = sum(len(split.images) for split in splits) * settings.epochs, self.plan.stage(planned.teacher)
         if settings.teacher == "live":
@@ -114,13 +115,23 @@ class CostModel:
             recipe = self.plan.recipe
             views = recipe.data.views if settings.augment else PLAIN
             embedded = self.embeddings(teacher, splits, views, count, recipe.trainer.precision)
-        return Cost(images * step * keep, images * network.seconds * keep) + embedded
+        trained = images * network.training + self._beside(planned, settings, network, images)
+        return Cost(trained * keep, images * network.seconds * keep) + embedded
 
-    def _projection(self, planned: PlannedStage, settings: Distillation, network: NetworkCost) -> int:
-        """Return the MACs per image of a training step's projection of features to the width of the teacher."""
-        if not settings.needs_projection or self.plan.origin(planned).stage.embeds:
-            return 0
-        return 3 * network.features * self.teacher_width(planned, settings)
+    def _beside(self, planned: PlannedStage, settings: Distillation, network: NetworkCost, images: int) -> float:
+        """Return the MACs of training on `images` beside those of the networks, without adapters of feature maps."""
+        width, classes = self.teacher_width(planned, settings), len(self.data.classes)
+        embeds, world = self.plan.origin(planned).stage.embeds, self.plan.recipe.trainer.least_processes
+        step = step_images(images // max(1, settings.epochs), settings.batch, world)
+        losses = step_macs(
+            settings,
+            step // world,
+            features=width if embeds else network.features,
+            width=width,
+            head=width * classes if width != classes else 0,  # a classifier's embeddings are its logits already
+            embeds=embeds,
+        )
+        return images / step * world * losses
 
     def teacher_width(self, planned: PlannedStage, settings: Distillation) -> int:
         """Return the values of an embedding of the teacher of a distillation."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Step
 from compress.training.hooks import map_shapes
+from compress.training.step_macs import step_macs
 from compress.training.teacher_signal import TeacherSignal
 from compress.utils.errors import UsageError
 
@@ -48,27 +49,16 @@ class Objective(nn.Module):
         self.adapters = nn.ModuleDict(
             {name: nn.Conv2d(student[1], teacher[1], 1) for name, (student, teacher) in adapted.items()}
         )
-        self.features, self.width, self.classifier = features, width, classifier
-        self._passes = 1 + settings.mix.probability if settings.mix else 1  # a mixed batch has two targets
-        self._adapter_macs = sum(student.numel() * teacher[1] for student, teacher in adapted.values())
-
-    def step_macs(self, images: int) -> int:
-        """Return the MACs of a step with `images` on a device, forward and backward, without those of the networks.
-
-        They are the matrix products of projection, adapters, heads and losses. As in `compress.measurement.compute`,
-        element-wise work is not counted. Against the products beside it, it is below 3% each: about 20 operations per
-        logit or number of a feature map against 3 products with each of the 256 or more inputs of its layer; for `mix`
-        3 per number of an image against 9 or more for each channel of the first convolution; for optimizer and moving
-        average about 10 per weight and step against 3 products per image, with 128 images. Products of plugin losses
-        are unknown and left out, too.
-        """
-        head = sum(weight.numel() for weight in self.head.parameters() if weight.ndim > 1)
-        projection = self.features * self.width if isinstance(self.projection, nn.Linear) else 0
-        each = 3 * (projection + self._adapter_macs) + head  # backward to inputs and weights
-        each += 2 * head if self.uses_head else 0  # forward of the student's features, and backward to these
-        pairs = sum(loss.macs(images, self.features, self.width) for loss in self.losses.values())
-        folding = head * self.features if self.uses_head else 0
-        return math.ceil(self._passes * (images * each + pairs)) + folding
+        self.classifier = classifier
+        self.step_macs = partial(  # by the images of the step on a device
+            step_macs,
+            settings,
+            features=features,
+            width=width,
+            head=sum(weight.numel() for weight in head.parameters() if weight.ndim > 1),
+            adapters=sum(student.numel() * teacher[1] for student, teacher in adapted.values()),
+            embeds=embeds,
+        )
 
     def refuse_idle_losses(self, batch: int, images: int) -> None:
         """Refuse losses that are 0 in all steps of `batch` images per device, of `images` that are trained on.

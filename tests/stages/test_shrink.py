@@ -44,6 +44,7 @@ def epochs_of(folder: Path, model: Network, spent: int, **settings: Any) -> int:
         metrics=ledgers.__getitem__,
         teacher=lambda name: LoadedTeacher(tower, nn.Identity(), PREPROCESS),
         folder=lambda name: folder,
+        recipe=SimpleNamespace(trainer=SimpleNamespace(least_processes=1)),
     )
     planned: Any = SimpleNamespace(parent="pruned", teacher="teacher")
     return _affordable_epochs(context, planned, model, Distillation.model_validate({"batch": BATCH, **settings}))

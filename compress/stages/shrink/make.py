@@ -22,9 +22,9 @@ from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.shrink import ShrinkStage
 from compress.stages.teacher_inputs import training_views
-from compress.training.batches import epoch_images
+from compress.training.batches import epoch_images, step_images
 from compress.training.dead_taps import without_dead_taps
-from compress.training.objective import make_objective
+from compress.training.objective import Objective, make_objective
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.console import say
 
@@ -75,20 +75,22 @@ def _affordable_epochs(context: StageContext, planned: PlannedStage, network: Ne
         splits, _ = training_views(context.data, settings)
         teacher_macs = context.metrics(planned.teacher).inference.macs
         views = settings.views if settings.augment else 1
-        training += _objective_macs(context, planned.teacher, network, settings)
-    images = sum(len(split.images) for split in splits)
-    trained = epoch_images(images, settings.batch)
+    images, world = sum(len(split.images) for split in splits), context.recipe.trainer.least_processes
+    trained = epoch_images(images, settings.batch, world)
     epoch = trained * training + len(context.data.validation.images) * forward
+    if planned.teacher and isinstance(settings, Distillation):
+        step = step_images(images, settings.batch, world)
+        losses = _objective(context, planned.teacher, network, settings).step_macs(step // world)
+        epoch += trained // step * world * losses
     if isinstance(settings, Distillation) and settings.teacher == "live":
         epoch, views = epoch + trained * teacher_macs, 0
     return epochs_for(context.metrics(planned.parent).training.macs, epoch, images * teacher_macs, views)
 
 
-def _objective_macs(context: StageContext, teacher: str, network: Network, settings: Distillation) -> int:
-    """Return the MACs per image of a step's losses, and of what a distillation trains beside the network."""
+def _objective(context: StageContext, teacher: str, network: Network, settings: Distillation) -> Objective:
+    """Return what a distillation trains beside the network, and its losses."""
     signal = OnlineTeacher(context.teacher(teacher), stored_head(context.folder(teacher)), settings.views)
-    objective = make_objective(settings, network.classifier, network.preprocess.on_stored(), signal, seed=0)
-    return round(objective.step_macs(settings.batch) / settings.batch)
+    return make_objective(settings, network.classifier, network.preprocess.on_stored(), signal, seed=0)
 
 
 def epochs_for(spent: int, epoch: int, view: int, views: int) -> int:
