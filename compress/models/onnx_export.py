@@ -43,7 +43,7 @@ def write_onnx(model: nn.Module, resolution: int, path: Path, opset: int = OPSET
 
 @contextmanager
 def exporting(model: nn.Module, action: str) -> Iterator[None]:
-    """Export `model` in evaluation mode, without gradients, log lines and in-place activations; its state is restored.
+    """Export `model` in evaluation mode, without gradients and log lines; its mode is restored.
 
     Messages say that the model cannot be `action`, as in "exported to ONNX".
 
@@ -56,7 +56,7 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
 
     training = model.training
     try:
-        with quiet(), torch.no_grad(), _out_of_place(model):
+        with quiet(), torch.no_grad():
             model.eval()
             yield
     except CompressError:
@@ -72,12 +72,23 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
 
 
 @contextmanager
-def _out_of_place(model: nn.Module) -> Iterator[None]:
-    """Let activations return new tensors: exporters take in-place ones apart, for ReLU6 in twice the time."""
-    changed = [module for module in model.modules() if getattr(module, "inplace", None) is True]
-    for module in changed:
-        module.inplace = False  # type: ignore[assignment]
+def _out_of_place(model: nn.Module, resolution: int) -> Iterator[None]:
+    """Let activations return new tensors, unless the model computes something else then: its state is restored.
+
+    The exporter takes in-place ones apart, for ReLU6 in twice the time.
+    """
+    import torch
+
+    plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    changed = [module for module in plain if getattr(module, "inplace", None) is True]
+    images = torch.rand(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(0))
+    expected = model(images) if changed else None
     try:
+        for module in changed:
+            module.inplace = False  # type: ignore[assignment]
+        if expected is not None and not torch.equal(model(images), expected):
+            for module in changed:
+                module.inplace = True  # type: ignore[assignment]
         yield
     finally:
         for module in changed:
@@ -101,7 +112,11 @@ def _export(model: nn.Module, resolution: int, opset: int, output: str) -> Any:
 
     _keep_operators()
     example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
-    with exporting(model, "exported to ONNX"), redirect_stderr(StringIO()):  # a failed export prints the graph so far
+    with (
+        exporting(model, "exported to ONNX"),
+        _out_of_place(model, resolution),
+        redirect_stderr(StringIO()),  # a failed export prints the graph so far
+    ):
         program = torch.onnx.export(
             model,
             (example,),

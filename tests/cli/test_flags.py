@@ -122,6 +122,7 @@ REFUSED = (
     ("validate one.yaml --deep --runs runs --set data.path=nowhere", "nowhere"),
     ("sweep one.yaml --space space.yaml --engine spark", "spark"),
     ("bench {artifact} --csv layers.csv", "--csv writes layers; add --layers"),
+    ("bench {artifact} --driver mlperf --seconds 1 --rounds 5", "--driver mlperf does not use --rounds; remove it"),
     (
         "classes {embeddings} --names words.txt --text tower --teacher embedded",
         "--teacher and --text exclude each other",
