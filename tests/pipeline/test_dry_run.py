@@ -335,6 +335,18 @@ def test_it_takes_a_minute_at_most_and_goes_on_the_next_time(
     assert making.since() == []
 
 
+@pytest.mark.parametrize("loss", ["crd", "rkd_distance", "rkd_angle"])
+def test_losses_between_images_are_tried_with_enough_of_them(images: Path, tmp_path: Path, loss: str) -> None:
+    """Without unlabelled images, the few train images of a dry run are all that a step compares with."""
+    teacher = {"source": "timm", "model": "test_resnet", "checkpoint": str(images / "teacher.safetensors")}
+    taught = {"kind": "distill", "from": "teacher", "student": "test_resnet", "unlabeled": False, **FIT}
+    losses = {"losses": {"ce": 1, loss: 0.8}}
+    try_recipe(
+        recipe(images, {"id": "teacher", "kind": "teacher", "teacher": teacher}, {"id": "taught", **taught, **losses}),
+        tmp_path,
+    )
+
+
 def test_a_full_disk_is_known_before_the_training(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
