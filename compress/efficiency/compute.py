@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from compress.results.variant import Variant
 
@@ -38,19 +38,17 @@ def extra_compute(variant: Variant, reference: Variant, by_id: Mapping[str, Vari
     """Return the training MACs that a variant took more than a reference, with those before the run.
 
     A part that is not stated cancels where it is the same training for both: of the teacher or network that both
-    descend from, and of the first weights of a variant that both descend from. None where one does not cancel.
+    descend from, and of the first weights of a variant that both are made of or repeat. None where one does not cancel.
 
     Args:
         variant: A variant.
         reference: What it is compared with.
         by_id: All variants by id, in which ancestors are found.
     """
-    ours, theirs = (list(_ancestry(each, by_id)) for each in (variant, reference))
-    known = {each.id for each in theirs}
-    shared = next((each for each in ours if each.id in known), None)  # the nearest that both descend from
-    teachers = _extra(teacher_macs(variant), teacher_macs(reference), same=ours[-1].id == theirs[-1].id)
-    started = shared is not None and start_macs(shared) is None
-    starts = _extra(start_macs(variant), start_macs(reference), same=started)
+    first, other = (_first(each, lambda made: by_id.get(made.parent or "")) for each in (variant, reference))
+    teachers = _extra(teacher_macs(variant), teacher_macs(reference), same=first == other)
+    first, other = (_first(each, lambda made: _weights_from(made, by_id)) for each in (variant, reference))
+    starts = _extra(start_macs(variant), start_macs(reference), same=first == other)
     if teachers is None or starts is None:
         return None
     return variant.training.macs - reference.training.macs + teachers + starts
@@ -63,11 +61,27 @@ def _extra(own: float | None, other: float | None, *, same: bool) -> float | Non
     return None if own is None or other is None else own - other
 
 
-def _ancestry(variant: Variant, by_id: Mapping[str, Variant]) -> Iterator[Variant]:
-    """Yield a variant and what it descends from, its teacher or the existing network last."""
-    rest = dict(by_id)
-    found: Variant | None = variant
-    while found:
-        yield found
-        rest.pop(found.id, None)  # a damaged record may have a circle
-        found = rest.get(found.parent or "")
+def _first(variant: Variant, before: Callable[[Variant], Variant | None]) -> str:
+    """Return the id of the first of the variants that lead to one, by what comes before each."""
+    seen = {variant.id}
+    while (origin := before(variant)) and origin.id not in seen:  # a damaged record may have a circle
+        seen.add(origin.id)
+        variant = origin
+    return variant.id
+
+
+def _weights_from(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
+    """Return the variant that has the same first weights: what one is made of, or the training that a control repeats.
+
+    None for others: the parent of a distillation is its teacher.
+    """
+    if variant.control and variant.control.repeats:
+        return by_id.get(variant.control.repeats)
+    return continued(variant, by_id)
+
+
+def continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
+    """Return the parent if the variant's training compute includes the parent's."""
+    parent = by_id.get(variant.parent or "")
+    parts: Sequence[object] = parent.training.parts if parent else ()
+    return parent if parts and variant.training.parts[: len(parts)] == parts else None

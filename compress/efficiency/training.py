@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from compress.efficiency.compute import macs_before_run
+from compress.efficiency.compute import continued, macs_before_run
 from compress.efficiency.curves import Curve, Floats, Reached, earliest, measured_curves, reach
 from compress.efficiency.months import in_months
 from compress.results.base import MacsBracket, OpenInterval
@@ -135,10 +135,10 @@ def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[s
     """
     ancestor: Variant | None = variant
     while ancestor and not ancestor.training.curve:
-        ancestor = _continued(ancestor, by_id) if ancestor.kind == QUANTIZED else None
+        ancestor = continued(ancestor, by_id) if ancestor.kind == QUANTIZED else None
     if ancestor is None or ancestor.id not in curves:
         return None
-    parent = _continued(ancestor, by_id)
+    parent = continued(ancestor, by_id)
     found = replace(curves[ancestor.id], floor=float(parent.training.macs) if parent else 0.0)
     if ancestor is variant:
         return found
@@ -146,13 +146,6 @@ def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[s
         return None
     lost = found.kept[0] - variant.validation.top1
     return replace(found, top1=found.top1 - lost).shifted(variant.training.macs - ancestor.training.macs)
-
-
-def _continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
-    """Return the parent if the variant's training compute includes the parent's."""
-    parent = by_id.get(variant.parent or "")
-    parts: Sequence[object] = parent.training.parts if parent else ()
-    return parent if parts and variant.training.parts[: len(parts)] == parts else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class FeatureTower(nn.Module):
 
     def __init__(self, model: nn.Module, resolution: int) -> None:
         super().__init__()
-        (self.path, layer), *others = classifiers(model).items()
+        (self.path, layer), *others = classifiers(model, resolution).items()
         if others:
             raise _not_last(model, self.path)
         self.layer = [layer]  # in a list: not a part of this module

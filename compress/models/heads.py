@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -19,24 +19,29 @@ Head = nn.Linear | nn.Conv2d  # a layer that maps features to logits
 def classifiers(model: nn.Module, resolution: int | None = None) -> dict[str, Head]:
     """Find the layers that map features to logits, by name: several in networks such as LeViT, which average them.
 
-    They are those that timm names. In other networks it is the layer whose output is the network's for an image of
-    `resolution` pixels. Where that cannot be run, and without a `resolution`, it is the linear layer or convolution
-    that is registered last, as in all networks of torchvision.
+    They are those of `known_classifiers`. Where these are not known, it is the linear layer or convolution that is
+    registered last, as in all networks of torchvision.
 
     Raises:
         CompressError: there is none.
+    """
+    found = known_classifiers(model, resolution) or dict(_heads(model, "")[-1:])
+    if not found:
+        raise CompressError(f"{type(model).__name__} has no linear layer or convolution to serve as its classifier")
+    return found
+
+
+def known_classifiers(model: nn.Module, resolution: int | None) -> dict[str, Head]:
+    """Find the layers that map features to logits, by name; empty where they could only be guessed.
+
+    They are those that timm names. In other networks it is the layer whose output is the network's for an image of
+    `resolution` pixels; the network may be on the `meta` device.
     """
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     found: dict[str, Head] = {}
     for prefix in (named,) if isinstance(named, str) else named:
         found |= dict(_heads(model, prefix)[-1:])
-    if not found and resolution:
-        found = dict(_executed(model, resolution)[-1:])
-    if not found:
-        found = dict(_heads(model, "")[-1:])
-    if not found:
-        raise CompressError(f"{type(model).__name__} has no linear layer or convolution to serve as its classifier")
-    return found
+    return found or (dict(_executed(model, resolution)[-1:]) if resolution else {})
 
 
 def _heads(model: nn.Module, prefix: str) -> list[tuple[str, Head]]:
@@ -62,8 +67,8 @@ def _executed(model: nn.Module, resolution: int) -> list[tuple[str, Head]]:
     try:
         with evaluating(model), torch.no_grad():
             output = model(torch.zeros(1, 3, resolution, resolution).to(next(model.parameters())))
-        where = output.untyped_storage().data_ptr()
-        last = [name for name, own in ran if own.untyped_storage().data_ptr() == where]
+        where = output.untyped_storage()._cdata  # unlike its address, not the same for all tensors on `meta`
+        last = [name for name, own in ran if own.untyped_storage()._cdata == where]
         last = last or [name for name, _ in ran if len(layers[name].weight) == output.shape[1]]
     except Exception:  # whatever a network raises that takes other inputs or gives no tensor
         last = []
@@ -79,7 +84,15 @@ def classifier(model: nn.Module, resolution: int | None = None) -> tuple[str, nn
     Raises:
         UsageError: it is a convolution, or there are several.
     """
-    found = classifiers(model, resolution)
+    return single_linear(model, classifiers(model, resolution))
+
+
+def single_linear(model: nn.Module, found: Mapping[str, Head]) -> tuple[str, nn.Linear]:
+    """Return the (name, layer) of the classifiers `found` in a model, if that is a single linear layer.
+
+    Raises:
+        UsageError: it is a convolution, or there are several.
+    """
     (name, layer), *others = found.items()
     if others or not isinstance(layer, nn.Linear):
         what = f"{len(found)} classifiers" if others else "a convolution as its classifier"

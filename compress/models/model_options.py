@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.models.factory import create_model, recorded
-from compress.models.heads import classifier
+from compress.models.heads import known_classifiers, single_linear
 from compress.models.input_size import fixed_side
 from compress.utils.errors import UsageError
 from compress.utils.messages import did_you_mean
@@ -41,7 +41,8 @@ def structure_problems(library: str, name: str, options: str) -> dict[str, str]:
         try:
             model = create_model(library, name, 2, side, options=json.loads(options))
             found["batch_norm"] = "yes" if any(isinstance(module, _BatchNorm) for module in model.modules()) else ""
-            classifier(model)
+            if heads := known_classifiers(model, side):  # a network that cannot be run here, `make_objective` refuses
+                single_linear(model, heads)
         except UsageError as error:
             unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             found["options" if "`options`" in str(error) else "features"] = str(error)

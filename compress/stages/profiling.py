@@ -86,14 +86,14 @@ def _training_cost(
             seconds /= choose_for_steps(
                 FormatChooser(speeds), model, side, TIMED_BATCH, device, label, tf32=trainer.tf32
             ).speedup
-        return NetworkCost(forward, training_macs(model, side), seconds, features=_features(model))
+        return NetworkCost(forward, training_macs(model, side), seconds, features=_features(model, side))
 
 
-def _features(model: nn.Module) -> int:
+def _features(model: nn.Module, side: int) -> int:
     """Return the inputs of the classifier; 0 where that is no linear layer, on whose features no loss is defined."""
     heads: list[nn.Module] = []
     with suppress(CompressError):  # it has none
-        heads = list(classifiers(model).values())
+        heads = list(classifiers(model, side).values())
     return heads[0].in_features if len(heads) == 1 and isinstance(heads[0], nn.Linear) else 0
 
 

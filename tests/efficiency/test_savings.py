@@ -109,10 +109,18 @@ def test_lifetime_of_a_granted_variant() -> None:
     assert record.lifetime.at_queries[-1].ratio == pytest.approx(2, rel=1e-4)
 
 
-def unstated(id: str, parent: str | None, macs: int, spent: int, *, before: str = "teacher_pretraining") -> Variant:
-    """A variant that rests on training before the run whose compute is not stated."""
-    made = variant(id, "any", macs, spent=spent, parent=parent)
-    ledger = made.training.model_dump() | {before: {"macs": None, "source": None}}
+def unstated(
+    id: str,
+    parent: str | None,
+    macs: int,
+    *spent: int,
+    before: str = "teacher_pretraining",
+    control: Control | None = None,
+) -> Variant:
+    """A variant that rests on training before the run whose compute is not stated; `spent` are its ledger's parts."""
+    made = variant(id, "any", macs, parent=parent, control=control)
+    ledger = training(sum(spent), parts=[("training", each) for each in spent]).model_dump()
+    ledger |= {before: {"macs": None, "source": None}}
     return made.model_copy(update={"training": Training.model_validate(ledger)})
 
 
@@ -139,15 +147,27 @@ def test_what_is_not_stated_cancels_between_variants_of_the_same_teacher() -> No
 
 
 def test_first_weights_cancel_only_between_a_variant_and_what_is_made_of_it() -> None:
-    one, made, two = (
-        unstated(name, parent, macs, spent, before="start_pretraining")
-        for name, parent, macs, spent in (
+    one, made, two, taught = (
+        unstated(name, parent, macs, *spent, before="start_pretraining")
+        for name, parent, macs, *spent in (
             ("one", None, 1000, 10**6),
-            ("made", "one", 500, 2 * 10**6),
+            ("made", "one", 500, 10**6, 10**6),
             ("two", None, 100, 0),
+            ("taught", "one", 500, 2 * 10**6),
         )
     )
-    assert breaks_even("one", one, made, two) == {"made": 2000, "two": None}
+    found = breaks_even("one", one, made, two, taught)
+    assert found == {"made": 2000, "two": None, "taught": None}, "a student of `one` starts from weights of its own"
+
+
+def test_first_weights_of_a_control_are_those_of_the_training_that_it_repeats() -> None:
+    one = unstated("one", None, 1000, 10**6, before="start_pretraining")
+    base = unstated("base", None, 600, 10**6, before="start_pretraining")
+    control = Control(of="one", gain=0, gain_ci95=(0, 0), repeats="base")
+    match = unstated("match", "one", 400, 2 * 10**6, before="start_pretraining", control=control)
+    assert breaks_even("one", one, base, match) == {"base": None, "match": None}
+    assert breaks_even("base", one, base, match)["match"] == 10**6 / 200
+    assert breaks_even("one", one, match)["match"] is None, "its baseline is not among the records"
 
 
 def test_a_variant_that_was_evaluated_on_other_images_is_refused() -> None:

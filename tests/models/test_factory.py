@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from head_first import HeadFirst
 from safetensors.torch import save_file
 from torch import nn
 
 from compress.models.factory import create_model, input_side, recorded
-from compress.models.heads import check_output, classifier, classifiers
+from compress.models.features import FeatureTower
+from compress.models.heads import check_output, classifier, classifiers, known_classifiers
 from compress.models.input_size import fixed_side, resample_positions
 from compress.utils.errors import CompressError, UsageError
 
@@ -213,23 +215,36 @@ def test_classifiers_are_the_layers_that_make_the_logits(library: str, name: str
     assert not logits(model, side).any()
 
 
-class HeadFirst(nn.Module):
-    """Registers its classifier before the layers that are computed before it."""
-
-    def __init__(self, *after: nn.Module) -> None:
-        super().__init__()
-        self.head, self.trunk, self.after = nn.Linear(6, 5), nn.Conv2d(3, 6, 3), nn.Sequential(*after)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.after(self.head(self.trunk(images).mean((2, 3))))  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("after", [(), (nn.Flatten(),), (nn.ReLU(inplace=True),), (nn.Hardtanh(),)])
 def test_a_classifier_without_a_name_is_found_by_running_the_network(after: tuple[nn.Module, ...]) -> None:
     model = HeadFirst(*after).train()
     assert list(classifiers(model, 8)) == ["head"]
     assert model.training and not model.head._forward_hooks
     assert list(classifiers(model)) == list(classifiers(model, 2)) == ["trunk"]  # 2 pixels are too few to run it
+    assert not known_classifiers(model, 2) and not known_classifiers(model, None)
+    assert FeatureTower(model, 8).path == "head", "a probe replaces the same layer"
+
+
+class Auxiliary(HeadFirst):
+    """Computes a second head after the classifier, as networks with auxiliary losses do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Linear(6, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.trunk(images).mean((2, 3))
+        output: torch.Tensor = self.head(features)
+        self.second(features)
+        return output
+
+
+def test_a_classifier_is_found_without_memory_for_its_weights() -> None:
+    """There all tensors have the same address, and an activation after a layer in the middle would be the output."""
+    with torch.device("meta"):
+        model = Auxiliary()
+        assert list(classifiers(model, 8)) == ["head"]
+    assert list(classifiers(model, 8)) == list(classifiers(Auxiliary(), 8)) == ["head"]
 
 
 def test_losses_on_features_need_one_linear_layer() -> None:

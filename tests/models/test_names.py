@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from head_first import HeadFirst
 from torch import nn
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
@@ -340,6 +341,23 @@ def test_losses_on_features_are_checked_against_the_classifier(library: str, nam
     problems = list(model_problems(library, name, features=True))
     assert not problems if words is None else [words in problem for problem in problems] == [True]
     assert not list(model_problems(library, name))
+
+
+@pytest.mark.parametrize("after", [nn.Identity(), nn.Flatten(99)], ids=["executed", "not executable"])
+def test_a_model_whose_classifier_is_registered_first_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, after: nn.Module
+) -> None:
+    from timm.models import _registry, register_model
+
+    for name in ("_model_entrypoints", "_model_to_module", "_model_default_cfgs"):
+        monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
+
+    def head_first(**_: object) -> nn.Module:
+        return HeadFirst(after)
+
+    register_model(head_first)
+    checks._structure.cache_clear()
+    assert not list(model_problems("timm", "head_first", features=True))
 
 
 def test_a_model_that_replaces_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from head_first import HeadFirst
 from safetensors.torch import save_file
 from support import photographs
 
@@ -121,6 +122,12 @@ def test_probe_embeds_train_and_validation_once(tmp_path, recipe) -> None:
     stages = "".join(f"  - {{id: {name}, kind: teacher, teacher: {teacher}}}\n" for name in ("one", "two"))
     one, two = (row.macs for row in estimate(parse_recipe(f"{data}stages:\n{stages}"), tmp_path / "runs"))
     assert one * 15 == two * (15 + 24 + 6), "evaluated on 15 images; 24 and 6 are embedded for the first"
+
+
+def test_features_are_those_of_the_classifier_that_is_executed(recipe, monkeypatch) -> None:
+    monkeypatch.setattr(profiling, "_seconds_per_image", lambda *_, **__: 1.0)
+    cost = profiling._training_cost(HeadFirst(), 8, parse_recipe(recipe), Path(), "it", masked=True)
+    assert cost.features == 6
 
 
 def test_the_projection_of_features_is_expected_too(tmp_path, recipe) -> None:
