@@ -65,15 +65,10 @@ def is_foreign(folder: Path) -> bool:
     return (folder / SUMS).is_file() and not _LAST.search(_loosely(folder))
 
 
-def read_foreign(folder: Path) -> dict[str, str]:
-    """Return digests by file name of another tool's `SHA256SUMS`, in the formats that the module names.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    lines = [line.removesuffix("\r") for line in _loosely(folder).split("\n")]
-    found = [match for line in lines for pattern in _FOREIGN if (match := pattern.fullmatch(line))]
-    return {PurePosixPath(match["name"]).as_posix(): match["digest"].lower() for match in found}  # without `./`
+def find_stale(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return those of some files of which another tool's `SHA256SUMS` has another digest than they have now."""
+    sums = _read_foreign(folder)
+    return [name for name in names if name in sums and file_digest(folder / name) != sums[name]]
 
 
 def find_changes(folder: Path) -> list[str]:
@@ -155,7 +150,7 @@ def _sums_for(folder: Path, name: str) -> dict[str, str]:
             return {}
         if not is_foreign(folder):
             return read_sums(folder)
-        return {each: digest for each, digest in read_foreign(folder).items() if _is_of(each, name)}
+        return {each: digest for each, digest in _read_foreign(folder).items() if _is_of(each, name)}
     except OSError as error:
         raise CompressError(f"{folder / SUMS} cannot be read: {error.strerror}; make it readable") from error
 
@@ -172,6 +167,13 @@ def _loosely(folder: Path) -> str:
 
 def _parse(text: str) -> dict[str, str]:
     return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
+
+
+def _read_foreign(folder: Path) -> dict[str, str]:
+    """Return digests by file name of another tool's `SHA256SUMS`, in the formats that the module names."""
+    lines = [line.removesuffix("\r") for line in _loosely(folder).split("\n")]
+    found = [match for line in lines for pattern in _FOREIGN if (match := pattern.fullmatch(line))]
+    return {PurePosixPath(match["name"]).as_posix(): match["digest"].lower() for match in found}  # without `./`
 
 
 def _text(sums: dict[str, str]) -> str:
