@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from compress.deployment.artifact import find_artifact
 from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
-from compress.models.class_list import ClassList
+from compress.models.class_list import CLASSES, ClassList
 from compress.utils.atomic import CONTENT, folder_as_a_whole, remove_partials, write_atomic
-from compress.utils.checksums import SUMS, is_foreign, require_unchanged_artifact, write_sums
+from compress.utils.checksums import SUMS, find_stale, is_foreign, require_unchanged_artifact, write_sums
+from compress.utils.console import say
 from compress.utils.copying import copy_tree
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
@@ -134,7 +135,7 @@ def replace_classes(
 
 
 def _write(target: Path, new: ClassList, content: Mapping[str, object]) -> None:
-    """Write a class list, and the `preprocess.json` and the checksums with it."""
+    """Write a class list, and the `preprocess.json` and the checksums with it; those of another tool stay."""
     foreign = is_foreign(target)
     if not foreign:
         (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
@@ -142,6 +143,8 @@ def _write(target: Path, new: ClassList, content: Mapping[str, object]) -> None:
     write_atomic(target / PREPROCESS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if not foreign:
         write_sums(target)
+    elif stale := find_stale(target, [CLASSES, PREPROCESS]):
+        say(f"{target / SUMS} is another tool's and has old digests of {truncate_list(stale)}; make it again")
 
 
 def _run_of(folder: Path) -> Path | None:

@@ -70,8 +70,8 @@ def _measure(plan: Plan, store: Store, log: Log, address: str, runtime: str) -> 
             say(f"{what}: taken from the store")
         else:
             say(what)
-            store.get(key, what, lambda folder: _benchmark(plan, store, address, runtime, folder))
-            log.write("made", unit=what, key=key)
+            if not store.get(key, what, lambda folder: _benchmark(plan, store, address, runtime, folder))[1]:
+                log.write("made", unit=what, key=key)
         return HostMeasurement.read(store.path(key) / HOST)
     except CompressError as error:
         say(f"  not measured: {error}")

@@ -30,12 +30,12 @@ def measure_latency(job: Job, failures: Failures) -> Plan:
     """Benchmark the latency of all variants and artifacts of a plan.
 
     What cannot be timed is a failure of that network or file. The latency of the others is then stored under a key of
-    its own, so that the same command tries all again.
+    its own, so that the same command tries all again; an earlier record there is replaced unless another run uses it.
 
     Returns:
         The plan, with the keys of what was timed and of the energy of that.
     """
-    plan, store, log = job.plan, job.store, job.log
+    plan, store = job.plan, job.store
     if store.has(plan.latency_key):
         say("latency: taken from the store")
         return plan
@@ -46,13 +46,20 @@ def measure_latency(job: Job, failures: Failures) -> Plan:
     say(f"latency: {measure.rounds} interleaved rounds of all variants in {where}")
     try:
         with torch_threads(thread_count(measure.threads)):
-            store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(job.context(), folder))
+            _make(job, plan.latency_key, "latency", lambda folder: benchmark_latency(job.context(), folder))
     except LatencyFailed as error:
         record = error.record
         plan = part_of(plan, [*plan.failed, *(_add_failure(job, failures, each) for each in error.failed)], ())
-        store.get(plan.latency_key, "latency", lambda folder: record.write(folder / LATENCY))
-    log.write("made", unit="latency", key=plan.latency_key)
+        if store.has(plan.latency_key) and not store.discard_unused(plan.latency_key):
+            say("latency: an earlier record is taken instead: another run uses it, or it is read-only")
+        _make(job, plan.latency_key, "latency", lambda folder: record.write(folder / LATENCY))
     return plan
+
+
+def _make(job: Job, key: str, unit: str, make: Callable[[Path], None], what: str | None = None) -> None:
+    """Make an entry, unless the store has it or another run makes it meanwhile; log what was made here."""
+    if not job.store.get(key, what or unit, make)[1]:
+        job.log.write("made", unit=unit, key=key)
 
 
 def _add_failure(job: Job, failures: Failures, failed: NotTimed) -> str:
@@ -94,8 +101,7 @@ def _run_counter(job: Job, plan: Plan, counter: Counter, failures: Failures) -> 
     say(f"energy: {counter.name}, about ten seconds per variant and runtime")
     try:
         with torch_threads(thread_count(plan.recipe.measure.threads)):
-            job.store.get(plan.energy_key, "energy", make)
-        job.log.write("made", unit="energy", key=plan.energy_key)
+            _make(job, plan.energy_key, "energy", make)
     except (CounterError, CompressError) as error:
         say(f"energy: not measured: {error}")
         job.log.write("no energy", reason=str(error))
@@ -143,10 +149,8 @@ def _evaluate(
     for unit in lacking:
         about = f"{unit.planned.id} in {unit.name}"
         try:
-            store.get(
-                unit.key, f"predictions of {about} on {what}", partial(evaluate, context, unit.planned, unit.name)
-            )
-            log.write("made", unit=f"{what} of {about}", key=unit.key)
+            make = partial(evaluate, context, unit.planned, unit.name)
+            _make(job, unit.key, f"{what} of {about}", make, f"predictions of {about} on {what}")
         except CompressError as error:
             say(f"  {about}: not measured: {error}")
             log.write("not measured", unit=f"{what} of {about}", error=str(error))

@@ -3,7 +3,9 @@
 The format is that of coreutils, so `sha256sum -c SHA256SUMS` checks the same. The last line, a comment in that format,
 is the digest of the lines before it. The file is written last: a folder that has one is complete.
 
-A file without such a line is another tool's. It counts for the recipes, results and artifacts that it lists.
+A file without such a line is another tool's, in the format of `sha256sum` (text or binary), `sha256sum --tag` or
+`openssl dgst`. It counts for the recipes, results and artifacts that it lists. One of ours that is cut off before its
+last line is taken for such a file: what it still lists is verified, and what it has lost is accepted.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError
@@ -20,7 +22,11 @@ from compress.utils.hashing import file_digest
 SUMS = "SHA256SUMS"
 RUN_AGAIN = "run the recipe again (finished stages are taken from the store)"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_LAST = re.compile(r"^# [0-9a-f]{64}| of these lines$", re.MULTILINE)  # half of it may be damaged
+_LAST = re.compile(r"^# [0-9a-f]{64}|^# ?[0-9a-f]*\Z| of these lines$", re.MULTILINE)  # half of it may be damaged
+_FOREIGN = (
+    re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)", re.IGNORECASE),
+    re.compile(r"SHA(2-)?256 ?\((?P<name>.+)\) ?= (?P<digest>[0-9a-f]{64})", re.IGNORECASE),
+)
 
 
 def write_sums(folder: Path, leave_out: Iterable[str] = ()) -> None:
@@ -57,6 +63,12 @@ def read_sums(folder: Path) -> dict[str, str]:
 def is_foreign(folder: Path) -> bool:
     """Return whether the `SHA256SUMS` of a folder is another tool's; raises an `OSError` if it cannot be read."""
     return (folder / SUMS).is_file() and not _LAST.search(_loosely(folder))
+
+
+def find_stale(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return those of some files of which another tool's `SHA256SUMS` has another digest than they have now."""
+    sums = _read_foreign(folder)
+    return [name for name in names if name in sums and file_digest(folder / name) != sums[name]]
 
 
 def find_changes(folder: Path) -> list[str]:
@@ -138,7 +150,7 @@ def _sums_for(folder: Path, name: str) -> dict[str, str]:
             return {}
         if not is_foreign(folder):
             return read_sums(folder)
-        return {each: digest for each, digest in _parse(_loosely(folder)).items() if _is_of(each, name)}
+        return {each: digest for each, digest in _read_foreign(folder).items() if _is_of(each, name)}
     except OSError as error:
         raise CompressError(f"{folder / SUMS} cannot be read: {error.strerror}; make it readable") from error
 
@@ -155,6 +167,13 @@ def _loosely(folder: Path) -> str:
 
 def _parse(text: str) -> dict[str, str]:
     return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
+
+
+def _read_foreign(folder: Path) -> dict[str, str]:
+    """Return digests by file name of another tool's `SHA256SUMS`, in the formats that the module names."""
+    lines = [line.removesuffix("\r") for line in _loosely(folder).split("\n")]
+    found = [match for line in lines for pattern in _FOREIGN if (match := pattern.fullmatch(line))]
+    return {PurePosixPath(match["name"]).as_posix(): match["digest"].lower() for match in found}  # without `./`
 
 
 def _text(sums: dict[str, str]) -> str:

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from support import Job, follows_the_schema
 
+from compress.benchmark.latency import LATENCY, LatencyFailed, NotTimed
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_runtime import OnnxRuntime
 from compress.deployment.timing import ByBatch, Candidate, Schedule, TimingFailed
-from compress.pipeline.failures import to_make
+from compress.pipeline.failures import Failures, to_make
+from compress.pipeline.measure import measure_latency
+from compress.pipeline.plan import make_plan
+from compress.recipe.load import parse_recipe
+from compress.results import LatencyMeasurements
 from compress.results.stored import FAILED, FailedFiles
 from compress.store.store import Store
 from compress.utils.checksums import check_run
@@ -191,3 +197,34 @@ def test_what_cannot_be_timed_is_reported_beside_the_latency_of_the_others(
     variants = {each["id"]: each["inference"]["latency"] for each in job.results()["variants"]}
     assert [row["runtime"] for row in variants["int8"]] == ["onnxruntime", "openvino"] and variants["pruned"]
     assert "latency: taken from the store" in job.run_here(*setting).stderr
+
+
+def test_what_is_timed_again_beside_a_failure_replaces_the_earlier_record_unless_another_run_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = "data: cifar10-sample\nstages: [{id: teacher, kind: teacher, teacher: embedded}]"
+    store, said, used = Store(tmp_path), list[str](), set[str]()
+    plan = make_plan(parse_recipe(recipe), store)
+
+    def memory_after(measured: int) -> tuple[int | None, list[str]]:
+        """Measure so many bytes in a run that cannot time a file; return the bytes that it reports, and its events."""
+        record = LatencyMeasurements(latency={}, peak_memory_bytes={"teacher": measured}, gpu=None)
+        failed = [NotTimed(plan.stage("teacher"), "pytorch", "killed")]
+        monkeypatch.setattr(
+            "compress.benchmark.latency.benchmark_latency", Mock(side_effect=LatencyFailed(record, failed))
+        )
+        job: Any = SimpleNamespace(plan=plan, store=Store(tmp_path), log=Mock(), context=Mock())
+        key = measure_latency(job, Failures()).latency_key
+        used.add(key)
+        found = LatencyMeasurements.read(store.path(key) / LATENCY)
+        return found.peak_memory_bytes["teacher"], [call.args[0] for call in job.log.write.call_args_list]
+
+    in_use = set[str]()
+    monkeypatch.setattr("compress.store.store.keys_in_use", lambda *_, **__: in_use)
+    monkeypatch.setattr("compress.pipeline.measure.say", said.append)
+    assert memory_after(1) == (1, ["not measured", "made"])
+    assert memory_after(2) == (2, ["not measured", "made"])
+    in_use |= used
+    assert memory_after(3) == (2, ["not measured"])
+    taken = "latency: an earlier record is taken instead: another run uses it, or it is read-only"
+    assert [line for line in said if "earlier" in line] == [taken]

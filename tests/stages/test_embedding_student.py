@@ -245,10 +245,25 @@ def test_a_killed_change_of_classes_is_made_good(made: Made, copied: Path, monke
         assert load_artifact(copied).classes == ("one",)
 
 
-def test_sums_of_another_tool_stay(made: Made, copied: Path) -> None:
-    (copied / "SHA256SUMS").write_text(f"{'0' * 64}  image.iso\n")
+@pytest.mark.parametrize(
+    ("listed", "stale"),
+    [
+        ([" image.iso"], None),
+        (["*./preprocess.json"], "preprocess.json"),
+        ([" classes.safetensors", " image.iso", " preprocess.json"], "classes.safetensors, preprocess.json"),
+    ],
+)
+def test_sums_of_another_tool_stay_and_stale_lines_are_named(
+    made: Made, copied: Path, listed: list[str], stale: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr("compress.deployment.classes.say", said.append)
+    text = "".join(f"{'0' * 64} {name}\n" for name in listed)
+    (copied / "SHA256SUMS").write_text(text)
     replace_classes(copied, ONE, [], load_text(made.artifacts / "student" / TEXT))
-    assert "image.iso" in (copied / "SHA256SUMS").read_text() and load_artifact(copied).classes == ("one",)
+    assert (copied / "SHA256SUMS").read_text() == text and load_artifact(copied).classes == ("one",)
+    line = f"{copied / 'SHA256SUMS'} is another tool's and has old digests of {stale}; make it again"
+    assert said == ([line] if stale else [])
 
 
 @pytest.mark.parametrize("exists", [False, True])

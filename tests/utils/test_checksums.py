@@ -127,6 +127,14 @@ HELLO = hashlib.sha256(b"hello").hexdigest()
         (f"SHA256 (NAME) = {HELLO}\n", True),
         (f"{HELLO}  image.iso\n{HELLO}  NAME\n", True),
         (f"{'0' * 64}  NAME\n", False),
+        (f"{HELLO.upper()}  NAME\n", True),
+        (f"{'F' * 64}  NAME\n", False),
+        (f"{'0' * 64} *NAME\n", False),
+        (f"{'0' * 64}  ./NAME\n", False),
+        (f"{HELLO} *./NAME\r\n", True),
+        (f"{'0' * 64}  NAME\r\n{HELLO}  image.iso\r\n", False),
+        (f"SHA256 (NAME) = {'0' * 64}\n", False),
+        (f"SHA2-256(./NAME)= {'0' * 64}\n", False),
     ],
 )
 def test_sums_of_another_tool_count_for_the_files_that_they_list(
@@ -146,6 +154,20 @@ def test_sums_of_another_tool_count_for_the_files_that_they_list(
         else:
             with pytest.raises(CompressError, match="it has changed since it was written"):
                 check()
+
+
+def test_sums_that_end_in_their_last_line_are_damaged_and_without_it_count_for_what_they_list(run: Path) -> None:
+    text = (run / SUMS).read_text()
+    last = text.index("#")
+    for length in range(last + 1, len(text)):
+        (run / SUMS).write_text(text[:length])
+        with pytest.raises(CompressError, match=f"{SUMS} is damaged"):
+            require_unchanged(run / "report.md", "make it again")
+    (run / SUMS).write_text(text[:last])
+    require_unchanged(run / "report.md", "make it again")
+    (run / "report.md").write_text("another")
+    with pytest.raises(UsageError, match="has changed since it was written"):
+        require_unchanged(run / "report.md", "make it again")
 
 
 def test_an_artifact_put_beside_listed_files_is_not_checked_by_them(run: Path) -> None:
