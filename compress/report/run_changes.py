@@ -89,7 +89,7 @@ def accuracy_change(sides: Sides, before: Predicted, after: Predicted) -> Measur
             return Estimate(0.0, "the same model")
         return _paired(counts, after.n)
     if not old.same_data(new):
-        return Absent(f"other test data: {_about(new)}, {_about(old)} in the baseline")
+        return Absent(f"other test data: {_about(new)} instead of {_about(old)}")
     same_images = old.same_images(new) and before.split == after.split
     return _unpaired(before, after, "no predictions stored" if same_images else "other test images")
 
@@ -186,12 +186,12 @@ def _incomparable(sides: Sides, old: LatencyRow, new: LatencyRow) -> str | None:
     """State why two latencies cannot be compared: another machine, version of the runtime, or number of threads."""
     before, after = (side.run.environment for side in sides)
     if before.machine != after.machine:
-        return f"timed on another machine: {after.machine}; the baseline's is {before.machine}"
+        return f"timed on another machine: {after.machine} instead of {before.machine}"
     versions = [engine_version(environment, new.runtime) for environment in (after, before)]
     if versions[0] != versions[1]:
-        return f"timed with another version of {new.runtime}: {versions[0]}, {versions[1]} in the baseline"
+        return f"timed with another version of {new.runtime}: {versions[0]} instead of {versions[1]}"
     if old.threads != new.threads:
-        return f"timed with {new.threads} threads, {old.threads} in the baseline"
+        return f"timed with {new.threads} threads instead of {old.threads}"
     return None
 
 

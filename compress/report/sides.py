@@ -33,7 +33,7 @@ class Side(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """A variant in the baseline, and in the run that is gated."""
+    """A variant in two runs, of which the second is compared with the first."""
 
     before: Side
     after: Side

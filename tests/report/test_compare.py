@@ -27,6 +27,9 @@ from compress.report.compare_page import (
     write_comparison,
 )
 from compress.report.comparison import Change, Comparison, Figures
+from compress.report.run_changes import Predicted, accuracy_change, latency_change, of_network
+from compress.report.sides import Absent, pair
+from compress.results import RunRecord
 from compress.results.read import read_run
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError
@@ -162,6 +165,25 @@ def test_no_speed_is_claimed_across_machines(compared: Compared, second: Results
     (line,) = (line for line in remark_lines(record) if "kind of machine" in line)
     assert line.startswith("B ran on another kind of machine than A (") and "no claim about latency" in line
     assert str(value) in line or value is None
+
+
+def test_what_cannot_be_compared_is_said_of_two_runs(results: Results, second: Results) -> None:
+    """By `compare` as by `gate`, which alone has a baseline."""
+    second["environment"] |= {"cpu": "another"}
+    second["data"] |= {"name": "photos", "test_sha256": "other"}
+    sides = pair(*(RunRecord.model_validate(run) for run in (results, second)), "pruned")
+    assert sides
+    before, after = (of_network(side.variant) for side in sides)
+    rows = [side.variant.inference.latency[0] for side in sides]
+    assert isinstance(before, Predicted) and isinstance(after, Predicted)
+    assert accuracy_change(sides, before, after) == Absent(
+        "other test data: photos with 10 classes instead of cifar10-sample with 10 classes"
+    )
+    absent = latency_change(sides, *rows).measured
+    assert isinstance(absent, Absent) and "another, 2 threads instead of AMD EPYC 9B14, 2 threads" in absent.reason
+    faster = sides._replace(after=sides.before)
+    threads = latency_change(faster, rows[0], rows[0].model_copy(update={"threads": 4})).measured
+    assert threads == Absent("timed with 4 threads instead of 2")
 
 
 def test_no_accuracy_is_claimed_across_data_sets(compared: Compared, second: Results) -> None:
