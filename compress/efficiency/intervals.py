@@ -57,6 +57,16 @@ class PairedDifference:
     high: float
     by_class: ByClass | None = None
 
+    @property
+    def gain(self) -> float:
+        """Accuracy that the variant gains: minus the difference, and not -0.0 where there is none."""
+        return 0.0 - self.difference
+
+    @property
+    def gain_ends(self) -> tuple[float, float]:
+        """Lower and upper end of the interval of the gain."""
+        return 0.0 - self.high, 0.0 - self.low
+
 
 @dataclass(frozen=True)
 class Grant:

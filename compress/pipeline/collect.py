@@ -278,10 +278,8 @@ def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
     """Return the accuracy gain of a variant over its control, on the same test images; None for other variants."""
     if not unit.stage.control or not unit.parent:
         return None
-    gain = predictions.difference(unit.id, unit.parent)
-    return Control(
-        of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low), repeats=unit.stage.repeats()
-    )
+    lost = predictions.difference(unit.id, unit.parent)
+    return Control(of=unit.parent, gain=lost.gain, gain_ci95=lost.gain_ends, repeats=unit.stage.repeats())
 
 
 def _disagreements(plan: Plan, predictions: Predictions) -> Disagreements | None:

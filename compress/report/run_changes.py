@@ -103,11 +103,10 @@ def _paired(counts: tuple[int, int], n: int) -> Estimate:
     lost = paired_difference(*counts, n)
 
     def interval(confidence: float) -> Ends:
-        found = paired_difference(*counts, n, confidence)
-        return -found.high, -found.low
+        return paired_difference(*counts, n, confidence).gain_ends
 
     return Estimate(
-        -lost.difference,
+        lost.gain,
         f"paired, {n:,} images",
         interval,
         n,

@@ -74,6 +74,12 @@ def test_paired_interval_without_discordance(n: int) -> None:
     assert paired_difference(0, 0, n).high == pytest.approx(Z * Z / (n + Z * Z))
 
 
+def test_the_gain_is_minus_the_loss() -> None:
+    lost = paired_difference(10, 4, 100)
+    assert (lost.gain, lost.gain_ends) == (-lost.difference, (-lost.high, -lost.low))
+    assert str(paired_difference(0, 0, 100).gain) == "0.0"
+
+
 @pytest.mark.parametrize(("b", "c", "n"), [(10, 4, 100), (1, 0, 44), (40, 12, 2500), (0, 7, 300)])
 def test_paired_interval_by_its_definition(b: int, c: int, n: int) -> None:
     """At both ends the score statistic, with the nuisance share found by brute force, is z."""

@@ -186,6 +186,11 @@ def test_what_cannot_be_compared_is_said_of_two_runs(results: Results, second: R
     assert threads == Absent("timed with 4 threads instead of 2")
 
 
+def test_no_difference_has_no_sign(compared: Compared, results: Results, second: Results) -> None:
+    second["variants"][3]["accuracy"] = results["variants"][3]["accuracy"]
+    assert str(change_of(compared(), "pruned").top1.difference) == "0.0"
+
+
 def test_no_accuracy_is_claimed_across_data_sets(compared: Compared, second: Results) -> None:
     second["data"] |= {"name": "photos", "test_sha256": "other"}
     record = compared()
