@@ -65,7 +65,9 @@ def test_explanations_have_figure_interval_basis_and_images(pair: Pair) -> None:
     ]
     pair.after["environment"]["cpu"] = "another"
     (line,) = (explanation(check) for check in pair.gate("latency.openvino.1<=+5%").checks)
-    assert line.startswith("latency.openvino.1<=+5%: cannot tell, timed on another machine: another, 2 threads;")
+    assert line.startswith(
+        "latency.openvino.1<=+5%: cannot tell, timed on another machine: another, 2 threads instead of AMD"
+    )
 
 
 def test_a_figure_at_its_bound_names_no_images(pair: Pair) -> None:
