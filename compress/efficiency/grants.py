@@ -26,7 +26,7 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
         return Grant(True, f"{loss}, all of it within {allowed}")
     if difference.low > tolerance:
         return Grant(False, f"{loss}, all of it beyond {allowed}")
-    unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images} images"
+    unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images:,} images"
     if difference.by_class and difference.by_class.best_high > tolerance:
         never = f"even identical predictions could not show it; {_smallest(difference.by_class)}"
         return Grant(False, f"{unclear}; {never}")

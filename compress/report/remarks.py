@@ -153,8 +153,10 @@ def _against(savings: Savings, id: str | None) -> Iterator[str]:
     elif variant.granted:
         yield f"Against {reference} it is as accurate, and not cheaper."
     else:
-        lost = f.points(variant.accuracy_difference, variant.difference_ci95)
-        yield f"Against {reference} nothing is granted: {lost}; {f.plain(variant.reason)}."
+        reason = f.plain(variant.reason)
+        if "95% interval" not in reason:  # as that of a variant that was not tested
+            reason = f"{f.points(variant.accuracy_difference, variant.difference_ci95)}; {reason}"
+        yield f"Against {reference} nothing is granted: {reason}."
 
 
 def _left_out(record: RunRecord) -> Iterator[str]:
