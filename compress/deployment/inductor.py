@@ -22,6 +22,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +87,7 @@ class Inductor(Runtime):
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a package."""
-        import numpy as np
-        import torch
-
-        networks, count = _networks(path), thread_count(threads)
-        side = int(_stated(path).get(SIDE, 0))  # absent from earlier versions' files
-        sizes = _sizes(networks)
-
-        def run(images: Array) -> Array:
-            if side:
-                require_images(path, images, (3, side, side))
-            batch = torch.from_numpy(np.ascontiguousarray(images))
-            with torch.inference_mode(), torch_threads(count):
-                if ANY in networks:
-                    return networks[ANY](batch).numpy()  # type: ignore[no-any-return]
-                parts = torch.split(batch, _parts(len(batch), sizes))
-                return torch.cat([networks[str(len(part))](part) for part in parts]).numpy()
-
-        return run
+        return _runner(path, _networks(path), thread_count(threads))
 
     def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
         """Load a package that was compiled to note the time of its kernels."""
@@ -113,10 +97,7 @@ class Inductor(Runtime):
             remedy = "export it with `layer_times: true`"
             raise CompressError(f"{path} was not compiled to tell the time of its layers; {remedy}")
         networks = _networks(path)
-        sizes = _sizes(networks)
-        return InductorProfiler(
-            self.load(path, threads), lambda batch: [ANY] if ANY in networks else list(map(str, _parts(batch, sizes)))
-        )
+        return InductorProfiler(_runner(path, networks, thread_count(threads)), partial(_called, networks))
 
     def coverage(self, path: Path) -> Coverage:
         """Count in the compiled C++: its calls, and the shapes that it states for their tensors."""
@@ -195,9 +176,32 @@ def _stated(path: Path) -> dict[str, str]:
     return json.loads(_members(path, "_metadata.json")[0])  # type: ignore[no-any-return]
 
 
-def _sizes(networks: Mapping[str, Any]) -> list[int]:
-    """Batch sizes that networks of a package are compiled for, the largest first."""
-    return sorted((int(name) for name in networks if name != ANY), reverse=True)
+def _runner(path: Path, networks: Mapping[str, Any], count: int) -> Runner:
+    """Return the function that runs the loaded networks of a package on `count` threads."""
+    import numpy as np
+    import torch
+
+    side = int(_stated(path).get(SIDE, 0))  # absent from earlier versions' files
+
+    def run(images: Array) -> Array:
+        if side:
+            require_images(path, images, (3, side, side))
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        names = _called(networks, len(batch))
+        with torch.inference_mode(), torch_threads(count):
+            if names == [ANY]:
+                return networks[ANY](batch).numpy()  # type: ignore[no-any-return]
+            parts = torch.split(batch, list(map(int, names)))
+            return torch.cat([networks[name](part) for name, part in zip(names, parts, strict=True)]).numpy()
+
+    return run
+
+
+def _called(networks: Mapping[str, Any], images: int) -> list[str]:
+    """Name the networks that a batch calls, in order: that for any batch size, or those for its parts."""
+    if ANY in networks:
+        return [ANY]
+    return list(map(str, _parts(images, sorted(map(int, networks), reverse=True))))
 
 
 def _networks(path: Path) -> Mapping[str, Any]:
