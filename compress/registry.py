@@ -44,6 +44,8 @@ RUNTIMES: dict[str, RuntimeEntry] = {
     "litert": RuntimeEntry("compress.deployment.litert:LiteRt", (".tflite",)),
     "tensorrt": RuntimeEntry("compress.deployment.tensorrt:TensorRt", (".onnx",)),
     "coreml": RuntimeEntry("compress.deployment.coreml:CoreMl", (".mlpackage",)),
+    "tensorrt-engine": RuntimeEntry("compress.deployment.tensorrt_engine:TensorRtEngine", (".engine",)),
+    "inductor-cuda": RuntimeEntry("compress.deployment.inductor:Inductor", (".pt2",), "cuda"),
     "onnxruntime-cuda": _ONNX_RUNTIME._replace(device="CUDAExecutionProvider"),
     "onnxruntime-tensorrt": _ONNX_RUNTIME._replace(device="TensorrtExecutionProvider"),
     "onnxruntime-coreml": _ONNX_RUNTIME._replace(device="CoreMLExecutionProvider"),

@@ -67,6 +67,7 @@ class Setting:
 
 def run_part(name: str, setting: Setting) -> Result:
     """Run one part."""
+    from _gpu_files import files
     from _gpu_latency import compiled, latency
     from _gpu_speed import speed
 
@@ -76,6 +77,7 @@ def run_part(name: str, setting: Setting) -> Result:
         "memory": memory,
         "quickstart": quickstart,
         "latency": latency,
+        "files": files,
         "speed": speed,
         "compiled": compiled,
     }

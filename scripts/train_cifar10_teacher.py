@@ -26,14 +26,15 @@ from train_embedded_teacher import TEMPLATES, _augment, _cutmix, _jitter
 from compress.data.prepared import Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.data.torchvision_sets import CIFAR10_CLASSES, DownloadedData
+from compress.measurement.device import computes_half
 from compress.store.store import Store
-from compress.training.formats import Format, computes_bf16
+from compress.training.formats import Format
 
 STD = (0.229, 0.224, 0.225)
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # of Keras' preprocessing, R, G, B
 BATCH = 64
 CPU = torch.device("cpu")
-FORMAT = Format("bf16-mixed", channels_last=True, matmul=True) if computes_bf16(CPU) else Format()
+FORMAT = Format("bf16-mixed", channels_last=True, matmul=True) if computes_half(CPU)["bf16"] else Format()
 
 
 def config(side: int) -> dict[str, object]:

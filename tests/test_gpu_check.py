@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from deployment.tiny_classifier import network
 
 import compress
 
@@ -37,11 +38,15 @@ def scripts() -> Iterator[SimpleNamespace]:
         sys.path.remove(str(SCRIPTS))
 
 
+def part_of(scripts: SimpleNamespace, name: str, work: Path) -> dict[str, Any]:
+    return scripts.parts.run_part(name, scripts.parts.Setting("cpu", True, work))  # type: ignore[no-any-return]
+
+
 def part(scripts: SimpleNamespace, name: str, work: Path) -> dict[str, Any]:
-    result = scripts.parts.run_part(name, scripts.parts.Setting("cpu", True, work))
+    result = part_of(scripts, name, work)
     json.dumps(result, allow_nan=False)
     assert result["passed"], result
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def test_a_batch_that_does_not_fit_is_halved(scripts: SimpleNamespace, tmp_path: Path) -> None:
@@ -57,6 +62,25 @@ def test_fits_embeddings_and_evaluation_are_timed_beside_plain_loops(scripts: Si
     rates = part(scripts, "speed", tmp_path)["images_per_s"]
     assert set(rates) >= {"train_fp32", "train_tf32", "distill_stored", "distill_live", "embed_fp32", "evaluation_fp32"}
     assert all(row["compress"] > 0 for row in rates.values())
+
+
+def test_the_students_files_are_written_checked_and_timed(
+    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import _gpu_files
+
+    assert not part_of(scripts, "files", tmp_path)["passed"], "there is no student yet"
+    monkeypatch.setattr(_gpu_files, "made_networks", lambda _: {"distilled": (network(), 16)})
+    result = part(scripts, "files", tmp_path)
+    assert [(row["runtime"], row["precision"]) for row in result["rows"]] == [
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "fp16"),
+    ]
+    for row in result["rows"]:
+        assert row["max_abs_diff"] < 0.01 and row["batch1_ms"] > 0 and row["batch32_ms"] > 0 and row["bytes"] > 1000
+    setting = scripts.parts.Setting("cuda", False, tmp_path)
+    absent = scripts.parts.run_part("files", setting)["absent"]
+    assert set(absent) >= {"tensorrt-engine", "onnxruntime-tensorrt"}
 
 
 def rates(scripts: SimpleNamespace, ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[int, float]:
@@ -188,6 +212,7 @@ def test_the_whole_check_runs_without_a_gpu(tmp_path: Path) -> None:
     assert results["complete"]
     assert {name: result["passed"] for name, result in parts.items()} == dict.fromkeys(parts, True), parts
     assert {row["variant"] for row in parts["latency"]["rows"]} == {"teacher", "distilled", "pruned"}
+    assert {row["precision"] for row in parts["files"]["rows"]} == {"fp32", "fp16"}
 
 
 @pytest.mark.slow

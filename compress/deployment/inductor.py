@@ -1,4 +1,4 @@
-"""PyTorch's own compiler ahead of time (AOTInductor), on the CPU: C++ for one network and one processor.
+"""PyTorch's own compiler ahead of time (AOTInductor): C++ for one network and one processor, or kernels for one GPU.
 
 The quantized graph of torchao's x86 quantizer is what the compiler's patterns look for: frozen, its integer weights are
 packed for oneDNN's kernels, and the dequantize - convolution - quantize groups become single calls. It is compiled
@@ -6,15 +6,15 @@ once, for any batch size.
 
 Float weights are packed at compile time for a fixed batch size only; otherwise they are packed again in every run,
 which takes several times as long as the run itself. Float networks are compiled for one image and for 16, each with its
-own weights, and a batch is split into such parts.
+own weights, and a batch is split into such parts. A GPU packs no weights: one network serves any batch size.
 
 The package holds the C++ beside what was compiled from it.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import math
 import os
 import re
 import sys
@@ -26,8 +26,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compress.deployment import gpu
 from compress.deployment.conversion import exporting
-from compress.deployment.coverage import Coverage, products
+from compress.deployment.coverage import Coverage
+from compress.deployment.inductor_source import count_calls
 from compress.deployment.layers import LayerProfiler
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime, require_images
 from compress.measurement.threads import torch_threads
@@ -41,19 +43,13 @@ FIXED = (1, 16)
 MACS = "compress_macs"
 LAYER_TIMES = "compress_layer_times"
 SIDE = "compress_side"  # of the images in pixels: what is compiled reads beyond smaller ones
-# In the C++: calls that multiply, with their arguments, and the shapes of weights and results.
-CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution|qlinear)\w*\((.*)\)\);")
-BUFFER = re.compile(r"\b(buf\d+)(?:_handle)?\b")
-NAME_OF = re.compile(r"constants_info_\[(\d+)\]\.name = \"(\w+)\"")
-SHAPE = re.compile(r"constants_info_\[(\d+)\]\.shape = \{([^}]*)\}")
-OUTPUT = re.compile(r"assert_size_stride\((buf\d+), \{([^}]*)\}")
+GPU = "compress_gpu"
 PLAIN = re.compile(r"[A-Za-z0-9_./+@%-]+")
 """Paths that the compiler's commands, which PyTorch does not quote, can have."""
-WORD = re.compile(r"\b\w+\b")
 
 
 class Inductor(Runtime):
-    """AOTInductor on the CPU."""
+    """AOTInductor on the CPU, or on an NVIDIA GPU."""
 
     format = "inductor"
     files = ("model.pt2",)
@@ -62,21 +58,43 @@ class Inductor(Runtime):
     packages = ("torch",)
     programs = (CXX,)
     install = "a C++ compiler, e.g. apt-get install g++; CXX names another"
-    quantizers = ("torchao",)
+    quantizers: tuple[str, ...] = ("torchao",)
+    precisions: tuple[str, ...] = ("fp32", "bf16")
     portable = False
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        super().__init__(name, device)
+        if device:
+            self.format, self.quantizers, self.precisions = "inductor-cuda", (), ("fp32", "fp16", "bf16")
+            self.install, self.experimental = "NVIDIA's driver, a PyTorch for CUDA and a C++ compiler", True
+
+    def lacking(self) -> list[str]:
+        """Name the GPU where there is none."""
+        return gpu.lacking() if self.device else []
+
+    def compiled_for(self) -> list[str]:
+        """Describe the processor, or the GPU, that files are compiled for."""
+        return gpu.kind() if self.device else super().compiled_for()
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Compile `model.pt2`; for a ResNet18 each network takes about ten seconds."""
         import torch
         from torch._inductor.package.package import package_aoti
 
+        from compress.measurement.device import on_device
         from compress.quantization.capture import converted
 
         path = folder / self.files[0]
         quantized = isinstance(source.model, torch.fx.GraphModule) and converted(source.model)
-        names = [ANY] if quantized else [str(size) for size in FIXED]
-        with _plain_folder(source.work) as work, exporting(source.model, "compiled by inductor"):
-            package_aoti(str(path), {name: _compile(source, name, work) for name in names})
+        names = [ANY] if quantized or self.device else [str(size) for size in FIXED]
+        device = torch.device(self.device or "cpu")
+        network = source.model if quantized else _in_precision(source.model, source.precision, device)
+        with (
+            _plain_folder(source.work) as work,
+            exporting(source.model, "compiled by inductor"),
+            on_device(network, device),
+        ):
+            package_aoti(str(path), {name: _compile(network, source, name, work, device) for name in names})
         return path
 
     def import_engine(self) -> Any:
@@ -87,10 +105,12 @@ class Inductor(Runtime):
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
         """Load a package."""
-        return _runner(path, _networks(path), thread_count(threads))
+        return _runner(path, _networks(path, self.device), thread_count(threads), self.device)
 
     def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
-        """Load a package that was compiled to note the time of its kernels."""
+        """Load a package that was compiled to note the time of its kernels; those of a GPU run on after the calls."""
+        if self.device:
+            return super().profiler(path, threads)
         from compress.deployment.inductor_profile import InductorProfiler
 
         if not int(_stated(path).get(LAYER_TIMES, 0)):
@@ -100,21 +120,41 @@ class Inductor(Runtime):
         return InductorProfiler(_runner(path, networks, thread_count(threads)), partial(_called, networks))
 
     def coverage(self, path: Path) -> Coverage:
-        """Count in the compiled C++: its calls, and the shapes that it states for their tensors."""
+        """Count in the compiled C++: its calls, and the types and shapes that it states for their tensors."""
+        import torch
+
+        from compress.measurement.device import computes_half
+
         text = _members(path, ".wrapper.cpp")[0]  # those for other batch sizes make the same calls
-        shapes = dict(SHAPE.findall(text))
-        weights = {name: _shape(shapes[number]) for number, name in NAME_OF.findall(text)}
-        outputs = {name: _shape(sizes) for name, sizes in OUTPUT.findall(text)}
-        calls = CALL.findall(text)
-        convolutions = [kind for kind, _ in calls if "conv" in kind]
-        macs = [_call_macs(kind, arguments, weights, outputs) for kind, arguments in calls if kind.startswith("q")]
         total = _stated(path).get(MACS)
-        return Coverage(
-            convolutions.count("qconv"),
-            len(convolutions),
-            sum(part or 0 for part in macs) if all(macs) else None,
-            int(total) if total else None,
-        )
+        return count_calls(text, int(total) if total else None, computes_half(torch.device(self.device or "cpu")))
+
+
+def _in_precision(model: Any, precision: str, device: Any) -> Any:
+    """Return a float network in a precision; its images and logits stay float32.
+
+    Raises:
+        CompressError: PyTorch's kernels for this processor do not have the precision.
+    """
+    import torch
+    from torch import nn
+
+    if precision == "fp32":
+        return model
+    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise CompressError(f"PyTorch has no fast kernels in {precision} for this processor; export in fp32")
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+    class InPrecision(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = copy.deepcopy(model).to(dtype)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.network(images.to(dtype))
+            return logits.float()
+
+    return InPrecision().train(model.training)
 
 
 @contextmanager
@@ -142,17 +182,17 @@ def _plain_folder(folder: Path) -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _compile(source: ExportSource, name: str, work: Path) -> Any:
-    """Compile the network for one batch size, or for any, in `work`; returns the files to package."""
+def _compile(network: Any, source: ExportSource, name: str, work: Path, device: Any) -> Any:
+    """Compile the network, on its device, for one batch size, or for any, in `work`; returns the files to package."""
     import torch
     from torch._inductor import aot_compile, codecache
 
     from compress.measurement.compute import weight_macs
 
     # From one image, the exporter would conclude that the batch size is always 1.
-    example = torch.zeros(2 if name == ANY else int(name), 3, source.resolution, source.resolution)
+    example = torch.zeros(2 if name == ANY else int(name), 3, source.resolution, source.resolution, device=device)
     shapes = ({0: torch.export.Dim("batch")},) if name == ANY else None
-    graph = torch.export.export(source.model, (example,), dynamic_shapes=shapes).module(check_guards=False)
+    graph = torch.export.export(network, (example,), dynamic_shapes=shapes).module(check_guards=False)
     assert isinstance(graph, torch.fx.GraphModule)
     options = {
         "freezing": True,
@@ -160,9 +200,10 @@ def _compile(source: ExportSource, name: str, work: Path) -> Any:
         "cpp.dynamic_threads": True,  # otherwise the number of threads at compile time is compiled in
         "aot_inductor.package": True,
         "aot_inductor.metadata": {
-            MACS: str(weight_macs(source.model, source.resolution)),
+            MACS: str(weight_macs(network, source.resolution)),
             SIDE: str(source.resolution),
             LAYER_TIMES: str(int(source.options.layer_times)),
+            **({GPU: json.dumps(gpu.kind())} if device.type == gpu.DEVICE else {}),
         },
         # Its folder, chosen when the module is imported, may be the temporary one of a run, below the user's own.
         "cpp_cache_precompile_headers": bool(PLAIN.fullmatch(getattr(codecache, "_HEADER_DIR", ""))),
@@ -176,21 +217,24 @@ def _stated(path: Path) -> dict[str, str]:
     return json.loads(_members(path, "_metadata.json")[0])  # type: ignore[no-any-return]
 
 
-def _runner(path: Path, networks: Mapping[str, Any], count: int) -> Runner:
-    """Return the function that runs the loaded networks of a package on `count` threads."""
+def _runner(path: Path, networks: Mapping[str, Any], count: int, device: str | None = None) -> Runner:
+    """Return the function that runs the loaded networks of a package on `count` threads, or on a GPU in FP32 proper."""
     import numpy as np
     import torch
 
+    from compress.measurement.device import exact_float32
+
+    where = torch.device(device or "cpu")
     side = int(_stated(path).get(SIDE, 0))  # absent from earlier versions' files
 
     def run(images: Array) -> Array:
         if side:
             require_images(path, images, (3, side, side))
-        batch = torch.from_numpy(np.ascontiguousarray(images))
+        batch = torch.from_numpy(np.ascontiguousarray(images)).to(where)
         names = _called(networks, len(batch))
-        with torch.inference_mode(), torch_threads(count):
+        with torch.inference_mode(), torch_threads(count), exact_float32(where):
             if names == [ANY]:
-                return networks[ANY](batch).numpy()  # type: ignore[no-any-return]
+                return networks[ANY](batch).cpu().numpy()  # type: ignore[no-any-return]
             parts = torch.split(batch, list(map(int, names)))
             return torch.cat([networks[name](part) for name, part in zip(names, parts, strict=True)]).numpy()
 
@@ -204,14 +248,14 @@ def _called(networks: Mapping[str, Any], images: int) -> list[str]:
     return list(map(str, _parts(images, sorted(map(int, networks), reverse=True))))
 
 
-def _networks(path: Path) -> Mapping[str, Any]:
+def _networks(path: Path, device: str | None = None) -> Mapping[str, Any]:
     """Load the compiled networks of a package, by name."""
     import torch
     from torch.export.pt2_archive._package import load_pt2
 
     try:
         for text in _members(path, "_metadata.json"):
-            _refuse_other_processors(path, json.loads(text).get("AOTI_CPU_ISA", ""))
+            _refuse_other_processors(path, json.loads(text), device)
         with quiet():
             return load_pt2(str(path)).aoti_runners
     except CompressError:
@@ -219,27 +263,6 @@ def _networks(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # of several types, none of them public
         reason = f"it is damaged, or of another PyTorch than {torch.__version__} ({first_line(error)})"
         raise _unreadable(path, reason) from error
-
-
-def _call_macs(
-    kind: str, arguments: str, weights: Mapping[str, list[int]], outputs: Mapping[str, list[int]]
-) -> int | None:
-    """MACs of a call of a network for any batch size, for one image; None where the C++ does not state the shapes."""
-    weight = next((weights[name] for name in WORD.findall(arguments) if len(weights.get(name, ())) > 1), None)
-    *others, result = BUFFER.findall(arguments)
-    if result not in outputs and others and '"sum"' in arguments:  # it is added to the buffer before
-        result = others[-1]
-    output = outputs.get(result)
-    if not weight or not output:
-        return None
-    # PyTorch passes the tokens of all images to a linear layer as one dimension, `[197 * batch, channels]`.
-    return products(output, weight, output[1] if kind == "qconv" else output[-1])
-
-
-def _shape(text: str) -> list[int]:
-    """Parse a shape in the C++; a factor that is not fixed, the batch, counts as 1."""
-    sizes = [size.split("*") for size in text.replace("L", "").split(", ")]
-    return [math.prod(int(factor) for factor in factors if factor.isdecimal()) for factors in sizes]
 
 
 def _parts(count: int, sizes: Sequence[int]) -> list[int]:
@@ -251,12 +274,20 @@ def _parts(count: int, sizes: Sequence[int]) -> list[int]:
     return parts
 
 
-def _refuse_other_processors(path: Path, instructions: str) -> None:
-    """Refuse a package for other processors: its first unknown instruction would kill the process."""
+def _refuse_other_processors(path: Path, stated: Mapping[str, str], device: str | None) -> None:
+    """Refuse a package for other processors, whose first unknown instruction would kill the process, or another GPU."""
     import torch
 
-    here = torch.backends.cpu.get_cpu_capability()
-    if ("AVX512" in instructions and "AVX512" not in here) or ("AVX2" in instructions and here == "DEFAULT"):
+    made_for = stated.get("AOTI_DEVICE_KEY", "cpu")
+    if made_for != (device or "cpu"):
+        raise _unreadable(path, f"compiled for the device {made_for}, not {device or 'cpu'}; name the other runtime")
+    if device:
+        built_on, here = json.loads(stated.get(GPU, "[]")), gpu.kind()
+        if built_on != here:
+            raise _unreadable(path, f"compiled for {' '.join(built_on)}, and this GPU is {' '.join(here)}")
+        return
+    instructions, able = stated.get("AOTI_CPU_ISA", ""), torch.backends.cpu.get_cpu_capability()
+    if ("AVX512" in instructions and "AVX512" not in able) or ("AVX2" in instructions and able == "DEFAULT"):
         raise _unreadable(path, f"compiled for {instructions}, which this processor lacks")
 
 

@@ -17,7 +17,7 @@ from compress.deployment.coverage import Coverage
 from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.precision import FLOATS
-from compress.utils.system import version_of
+from compress.utils.system import kind_of_processor, version_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,6 +196,10 @@ class Runtime(ABC):
     def steps(self, path: Path) -> list[str]:
         """State what a file needs between the float images and logits of `preprocess.json` and its own tensors."""
         return []
+
+    def compiled_for(self) -> list[str]:
+        """Describe what files are for where they are not portable, down to the instructions."""
+        return kind_of_processor()
 
     def lacking(self) -> list[str]:
         """List the devices that this machine lacks; may import the engine."""

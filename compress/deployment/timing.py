@@ -26,6 +26,7 @@ from compress.deployment.runtime import Array, Runner
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved
 from compress.registry import load_entry
 from compress.utils.errors import CompressError, first_line
+from compress.utils.processes import killed_by
 
 REQUEST, TIMES, CURRENT, FAILURE = "request.json", "times.json", "current", "failure"
 LONGEST_S = 3600.0  # of a candidate at a batch size: a slow board takes minutes, one that hangs is ended
@@ -240,11 +241,9 @@ def _cause(work: Path, done: subprocess.CompletedProcess[bytes]) -> str:
     """Say on one line why a process failed."""
     if (work / FAILURE).is_file():
         return (work / FAILURE).read_text()
-    if done.returncode < 0:
-        number = -done.returncode
-        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-        remedy = "free memory, use smaller batches, or leave it out" if number == signal.SIGKILL else "leave it out"
-        return f"its process was killed by {name}; {remedy}"
+    if killed := killed_by(done.returncode):
+        short_of_memory = done.returncode == -signal.SIGKILL
+        return f"{killed}; {'free memory, use smaller batches, or leave it out' if short_of_memory else 'leave it out'}"
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1][:200] if lines else f"its process exited with {done.returncode}"
 

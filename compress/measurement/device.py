@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from compress.recipe.schema import Trainer
 from compress.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from torch.fx.node import Argument
+
+    from compress.recipe.schema import Trainer
 
 CPU = torch.device("cpu")
 NAMES = {"cuda": "CUDA", "mps": "MPS", "xpu": "XPU"}
@@ -61,6 +62,17 @@ def describe(device: torch.device) -> str:
     if device.type == "cpu":
         return "CPU"
     return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
+def computes_half(device: torch.device) -> dict[str, bool]:
+    """Return whether the hardware computes in each half precision, rather than in FP32 what it widens."""
+    if device.type == "cuda":
+        return {"fp16": True, "bf16": torch.cuda.get_device_capability(device) >= (8, 0)}
+    if device.type != "cpu":
+        return {"fp16": False, "bf16": False}
+    bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    kernels = torch.ops.mkldnn
+    return {"fp16": kernels._is_mkldnn_fp16_supported(), "bf16": bool(bf16 and kernels._is_mkldnn_bf16_supported())}
 
 
 @contextmanager

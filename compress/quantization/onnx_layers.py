@@ -79,6 +79,17 @@ def quantized_convolutions(proto: ModelProto) -> tuple[int, int]:
     return sum(n.op_type in INTEGER or integer.issuperset(n.input[:2]) for n in nodes), len(nodes)
 
 
+def broken_scales(proto: ModelProto) -> list[str]:
+    """Name the tensors that are rounded to integers by a scale that is not a finite number above 0."""
+    from onnx import numpy_helper
+
+    scales = {tensor.name: tensor for tensor in proto.graph.initializer}
+    rounds = [node for node in proto.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    found = [(node.input[0], scales[node.input[1]]) for node in rounds if node.input[1] in scales]
+    numbers = [(name, numpy_helper.to_array(scale)) for name, scale in found]
+    return [name for name, scale in numbers if not (np.isfinite(scale).all() and (scale > 0).all())]
+
+
 def _integer(proto: ModelProto) -> set[str]:
     """Names of dequantized tensors, also after operators that only move or select their values."""
     integer: set[str] = set()

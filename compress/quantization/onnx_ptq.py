@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.models.onnx_export import write_onnx
 from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
+from compress.models.onnx_padding import absorb_padding
 from compress.quantization import onnx_layers
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS, quantize_linears
@@ -51,9 +52,19 @@ def quantize_onnx(
     with boundary(method, type(model).__name__), quiet(), redirect_stdout(StringIO()):  # bars and advice
         made = quantize_proto(proto, model, batches, [*excluded, *narrow], config)
         made = quantize_linears(made, narrow) if narrow else made
+    _require_finite(made, method)
     layers, convolutions = onnx_layers.layer_bits(made, names), onnx_layers.quantized_convolutions(made)
     file = made.SerializeToString(deterministic=True)
     return Quantized(OnnxNetwork(file), layers, convolutions, source)
+
+
+def _require_finite(proto: ModelProto, method: str) -> None:
+    """Refuse a file with a scale that is no number above 0: behind it, all that the network computes is lost."""
+    for tensor in onnx_layers.broken_scales(proto):
+        raise CompressError(
+            f"{method} finds no finite range for {tensor}: its values overflow, or are infinite by design (masks); "
+            "leave its layer out with `keep`, or quantize with `method: torchao` or `nncf`"
+        )
 
 
 def _float_file(model: nn.Module, resolution: int) -> tuple[ModelProto, dict[str, str]]:
@@ -61,11 +72,14 @@ def _float_file(model: nn.Module, resolution: int) -> tuple[ModelProto, dict[str
     import onnx
 
     if isinstance(model, OnnxClassifier):
-        return onnx.load_from_string(model.file), model.layer_names
+        proto = onnx.load_from_string(model.file)
+        absorb_padding(proto)
+        return proto, model.layer_names
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "float.onnx"
         write_onnx(model, resolution, path)
         proto = onnx.load(path)
+    absorb_padding(proto)
     return proto, onnx_layers.layers_of(proto, model)
 
 

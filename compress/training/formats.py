@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from compress.measurement.device import device_of, forked_rng, numerics
+from compress.measurement.device import computes_half, device_of, forked_rng, numerics
 from compress.training.matmul_conv import MatmulConvolutions
 from compress.utils.console import say
 from compress.utils.errors import first_line
@@ -88,21 +88,11 @@ class Choice(NamedTuple):
     speedup: float = 1.0
 
 
-def computes_bf16(device: torch.device) -> bool:
-    """Return whether the hardware computes bf16; where it is emulated, one training step may take half a minute."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu":
-        return False
-    in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(in_hardware and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def candidates(device: torch.device, default: Format) -> list[Format]:
     """List the formats to time on a device, the default first."""
     if device.type not in ("cpu", "cuda"):
         return [default]
-    precisions: tuple[Precision, ...] = ("32-true", "bf16-mixed") if computes_bf16(device) else ("32-true",)
+    precisions: tuple[Precision, ...] = ("32-true", "bf16-mixed") if computes_half(device)["bf16"] else ("32-true",)
     ways = [(False, False), (True, False), (True, True)] if device.type == "cpu" else [(False, False), (True, False)]
     every = [Format(precision, *way) for precision in precisions for way in ways]
     return [default, *(one for one in every if one != default)]

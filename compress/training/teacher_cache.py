@@ -24,7 +24,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.batch_size import BatchSize
-from compress.measurement.device import CPU, exact_float32, move
+from compress.measurement.device import CPU, computes_half, exact_float32, move
 from compress.measurement.transfer import Outputs, batches_on
 from compress.models.fingerprint import shard_keys
 from compress.models.jit_fuse import fuse_layers
@@ -40,7 +40,6 @@ from compress.training.formats import (
     FormatChooser,
     candidates,
     choose_for_passes,
-    computes_bf16,
     with_layout,
 )
 from compress.utils.atomic import write_atomic
@@ -102,7 +101,7 @@ class EmbeddingTower:
 
 def embedding_speedup(teacher: LoadedTeacher, batch: int, chooser: FormatChooser, device: torch.device) -> float:
     """Return how many times as fast as in FP32 a teacher embeds in the format that is chosen for it."""
-    if not computes_bf16(device):
+    if not computes_half(device)["bf16"]:
         return 1.0
     with exact_float32(device):
         return _choose(chooser, *_towers(teacher, device), device, batch).speedup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -52,6 +53,14 @@ def is_alive(process: int) -> bool:
     except OSError:  # another user's
         return True
     return True
+
+
+def killed_by(status: int) -> str:
+    """Say which signal ended a process, by its exit status of Python; empty where none did."""
+    if status >= 0:
+        return ""
+    name = signal.Signals(-status).name if -status in signal.valid_signals() else f"signal {-status}"
+    return f"its process was killed by {name}"
 
 
 def require_supported_system() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -13,16 +14,17 @@ import numpy as np
 import pytest
 import torch
 from deployment.conftest import Networks
-from deployment.tiny_classifier import PREPROCESS, images
+from deployment.tiny_classifier import PREPROCESS, images, network
+from pretended_cuda import OnCuda, pretended_cuda
 from torch import nn
 
-from compress.deployment import inductor, inductor_profile
+from compress.deployment import gpu, inductor, inductor_profile, inductor_source
 from compress.deployment.bench import bench_layers
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target, export, export_files
 from compress.deployment.layers import OPERATORS
-from compress.deployment.runtime import FileOptions
-from compress.deployment.runtimes import find_runtime, missing
+from compress.deployment.runtime import ExportSource, FileOptions
+from compress.deployment.runtimes import find_runtime, missing, require
 from compress.utils.errors import CompressError
 
 load, coverage = find_runtime("inductor").load, find_runtime("inductor").coverage
@@ -100,15 +102,99 @@ def test_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         load(tmp_path / "model.pt2")
 
 
+@pytest.mark.parametrize(
+    ("stated", "runtime", "words"),
+    [
+        ({"AOTI_DEVICE_KEY": "cuda"}, "inductor", "compiled for the device cuda, not cpu; name the other runtime"),
+        ({"AOTI_DEVICE_KEY": "cpu"}, "inductor-cuda", "compiled for the device cpu, not cuda; name the other runtime"),
+        (
+            {"AOTI_DEVICE_KEY": "cuda", "compress_gpu": '["NVIDIA T4", "7.5"]'},
+            "inductor-cuda",
+            "compiled for NVIDIA T4 7.5, and this GPU is pretended 8.0",
+        ),
+    ],
+)
+def test_a_package_for_another_device_is_refused(
+    tmp_path: Path, stated: dict[str, str], runtime: str, words: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as package:
+        package.writestr("model/data/x.wrapper_metadata.json", json.dumps(stated))
+    with pretended_cuda(), pytest.raises(CompressError, match=words):
+        find_runtime(runtime).load(tmp_path / "model.pt2")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_network_is_compiled_and_run_where_the_gpu_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype
+) -> None:
+    """On a pretended GPU, with a compiler that keeps the network: it, its images and its weights are there."""
+    compiled: dict[str, nn.Module] = {}
+
+    def compile_for(network: nn.Module, _: object, name: str, __: Path, device: torch.device) -> list[str]:
+        weights = list(network.parameters())
+        assert device.type == "cuda" and {type(weight) for weight in weights} == {OnCuda}
+        assert {weight.dtype for weight in weights} == {dtype}
+        compiled[name] = network
+        return []
+
+    monkeypatch.setattr(inductor, "_compile", compile_for)
+    monkeypatch.setattr("torch._inductor.package.package.package_aoti", lambda *_: None)
+    monkeypatch.setattr(inductor, "_stated", lambda _: {"compress_side": "16"})
+    model = network()
+    with torch.no_grad():
+        expected = model(images(3)).numpy()
+    with pretended_cuda():
+        path = find_runtime("inductor-cuda").build(ExportSource(model, 16, tmp_path, precision=precision), tmp_path)
+        assert list(compiled) == ["any"], "a GPU packs no weights, so that one network serves any batch"
+        (kept,) = compiled.values()
+        assert not any(isinstance(weight, OnCuda) for weight in (*model.parameters(), *kept.parameters()))
+        run = inductor._runner(path, {"any": kept.to("cuda")}, 1, "cuda")
+        logits = run(images(3).numpy())
+    assert logits.dtype == np.float32 and np.abs(logits - expected).max() < (1e-5 if precision == "fp32" else 2e-2)
+
+
+def test_without_a_gpu_it_is_named_with_what_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "DRIVER", "libno_such_driver.so")
+    with pytest.raises(CompressError, match="inductor-cuda needs an NVIDIA GPU: NVIDIA's driver, a PyTorch for CUDA"):
+        require("inductor-cuda")
+
+
+def test_half_precision_counts_where_the_processor_has_units_for_it() -> None:
+    """The C++ of a bf16 network: a convolution, and a linear that is compiled into the kernel before it."""
+    text = "\n".join(
+        [
+            'constants_info_[0].name = "conv";',
+            "constants_info_[0].dtype = cached_torch_dtype_bfloat16;",
+            "constants_info_[0].shape = {16, 3, 3, 3};",
+            'constants_info_[1].name = "scale";',
+            "constants_info_[1].dtype = cached_torch_dtype_float32;",
+            "constants_info_[1].shape = {16};",
+            "aoti_torch_cpu_mkldnn__convolution_pointwise(buf0, conv, &buf1_handle));",
+        ]
+    )
+    count = inductor_source.count_calls
+    assert count(text, 900, {"bf16": True, "fp16": False}) == Coverage(0, 1, 0, 900, 900, "bf16")
+    assert count(text, 900, {"bf16": False, "fp16": False}) == Coverage(0, 1, 0, 900, 0, "bf16")
+    assert count(text.replace("bfloat16", "float32"), 900, {}) == Coverage(0, 1, 0, 900)
+
+
+def test_a_processor_without_kernels_for_bf16_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    source = ExportSource(network(), 16, tmp_path, precision="bf16")
+    with pytest.raises(CompressError, match="PyTorch has no fast kernels in bf16 for this processor; export in fp32"):
+        find_runtime("inductor").build(source, tmp_path)
+
+
 def test_a_linear_layer_multiplies_for_each_token() -> None:
     """PyTorch passes all tokens of all images as one dimension."""
     weights = {"kernel": [64, 3, 4, 4], "weight": [64, 32]}
     outputs = {
-        f"buf{i}": inductor._shape(text) for i, text in enumerate(("s77, 64L, 8L, 8L", "197L*s77, 64L", "s77, 64L"))
+        f"buf{i}": inductor_source._shape(text)
+        for i, text in enumerate(("s77, 64L, 8L, 8L", "197L*s77, 64L", "s77, 64L"))
     }
-    assert inductor._call_macs("qconv", "kernel, &buf0_handle", weights, outputs) == 8 * 8 * 64 * 3 * 4 * 4
-    assert inductor._call_macs("qlinear", "weight, &buf1_handle", weights, outputs) == 197 * 64 * 32
-    assert inductor._call_macs("qlinear", "weight, &buf2_handle", weights, outputs) == 64 * 32
+    assert inductor_source._call_macs("qconv", "kernel, &buf0_handle", weights, outputs) == 8 * 8 * 64 * 3 * 4 * 4
+    assert inductor_source._call_macs("qlinear", "weight, &buf1_handle", weights, outputs) == 197 * 64 * 32
+    assert inductor_source._call_macs("qlinear", "weight, &buf2_handle", weights, outputs) == 64 * 32
 
 
 @compiles

@@ -91,7 +91,7 @@ def test_paths_that_are_not_artifacts_are_refused(artifacts: Artifacts, tmp_path
             tmp_path,
             None,
             r"is not an artifact: it holds no model.onnx or model.xml or model.ncnn.param or model.pt2 or model.pte "
-            r"or model.tflite or model.mlpackage$",
+            r"or model.tflite or model.mlpackage or model.engine$",
         ),
         (variant, None, f"; did you mean {variant / 'onnx'}\\?"),
         (tmp_path / "a.txt", None, r"a.txt is not an artifact: runtimes read files that end in .onnx, .xml"),

@@ -26,7 +26,9 @@ from compress.utils.errors import CompressError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 EXPORT = "from: [distilled, int8]\n"
-EXPERIMENTAL = {name for name, entry in RUNTIMES.items() if entry.device or name in ("tensorrt", "coreml")}
+EXPERIMENTAL = {
+    name for name, entry in RUNTIMES.items() if entry.device or name in ("tensorrt", "tensorrt-engine", "coreml")
+}
 
 
 @pytest.fixture

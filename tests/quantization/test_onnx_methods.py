@@ -6,15 +6,20 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn import functional
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import bit_operations, count
+from compress.models.onnx_export import write_onnx
 from compress.models.onnx_network import OnnxNetwork
+from compress.models.onnx_padding import absorb_padding
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.ptq import quantize
@@ -243,3 +248,81 @@ def test_a_runtime_that_reads_no_onnx_is_refused_with_the_recipe() -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match=r"model\.onnx cannot be read: No such file"):
         OnnxNetwork.read(tmp_path / "model.onnx")
+
+
+class SamePooling(nn.Module):
+    """Pads before its maximum as TensorFlow does, by minus infinity."""
+
+    def __init__(self, value: float = float("-inf"), pads: tuple[int, ...] = (0, 1, 0, 1), twice: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.linear, self.value, self.pads, self.twice = nn.Linear(16, 4), value, pads, twice
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        padded = functional.pad(self.first(images), self.pads, value=self.value)
+        pooled = functional.max_pool2d(padded, 3, 2)
+        if self.twice:
+            pooled = pooled + functional.max_pool2d(padded, 5, 2, 1)
+        return self.linear(self.second(pooled).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy"])
+def test_infinite_padding_does_not_reach_the_ranges(observer: str) -> None:
+    torch.manual_seed(0)
+    model, pixels = SamePooling().eval(), images(16)
+    made = quantize(model, [pixels], EXAMPLE, QuantizationConfig(observer=observer), "onnxruntime")
+    with torch.no_grad():
+        expected = model(pixels)
+    assert (made.network(pixels) - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("model", "pads"),
+    [
+        (SamePooling(), [[0, 0, 1, 1]]),
+        (SamePooling(pads=(1, 1, 2, 0)), [[2, 1, 0, 1]]),
+        (SamePooling(value=0.0), None),
+        (SamePooling(pads=(3, 3, 3, 3)), None),  # as wide as the kernel
+        (SamePooling(twice=True), None),  # another one reads it
+    ],
+)
+def test_a_maximum_does_the_padding_before_it(model: nn.Module, pads: list[list[int]] | None, tmp_path: Path) -> None:
+    write_onnx(model.eval(), 32, tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    absorb_padding(proto)
+    kept = [node.op_type for node in proto.graph.node].count("Pad")
+    pools = [node for node in proto.graph.node if node.op_type == "MaxPool"]
+    found = [list(each.ints) for node in pools for each in node.attribute if each.name == "pads"]
+    assert (kept, found) == ((0, pads) if pads else (1, found))
+    onnx.checker.check_model(proto, full_check=True)
+    with torch.no_grad():
+        expected = model(images(3)).numpy()
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    np.testing.assert_allclose(session.run(None, {"images": images(3).numpy()})[0], expected, atol=1e-5)
+
+
+class Masked(nn.Module):
+    """Adds an infinite mask, as attention does, before a convolution sees the softmax of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        mask = torch.zeros(32).index_fill(0, torch.arange(5), float("-inf"))
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.second((self.first(images) + self.mask).softmax(-1)).mean((2, 3))
+
+
+def test_an_infinite_range_is_refused_in_one_line_or_does_no_harm() -> None:
+    model, pixels = Masked().eval(), images(8)
+    with torch.no_grad():
+        expected = model(pixels)
+    for method in ("torchao", "nncf", "onnxruntime"):
+        try:
+            made = quantize(model, [pixels], EXAMPLE, method=method).network
+        except CompressError as error:
+            assert "no finite range" in str(error) and "\n" not in str(error), method
+            continue
+        with torch.no_grad():
+            assert (made(pixels) - expected).abs().max() < 0.1, method

@@ -215,9 +215,9 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ),
     (
         "from: [distilled, int8]",
-        "from: [distilled]\n    precision: [fp32, fp16, bf16]\n    runtimes: [onnxruntime, openvino, inductor]",
+        "from: [distilled]\n    precision: [fp32, fp16, bf16]\n    runtimes: [onnxruntime, openvino, executorch]",
         30,
-        ("stages.files.precision: inductor files are fp32, not fp16 or bf16; use another stage",),
+        ("stages.files.precision: executorch files are fp32, not fp16 or bf16; use another stage",),
     ),
     (
         "from: [distilled, int8]",

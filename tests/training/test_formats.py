@@ -49,8 +49,8 @@ def never(passes: Mapping[Format, Any]) -> dict[Format, float]:
 @pytest.fixture
 def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that computes bf16."""
-    monkeypatch.setattr(formats, "computes_bf16", lambda device: True)
-    monkeypatch.setattr("compress.training.teacher_cache.computes_bf16", lambda device: True)
+    monkeypatch.setattr(formats, "computes_half", lambda device: {"bf16": True})
+    monkeypatch.setattr("compress.training.teacher_cache.computes_half", lambda device: {"bf16": True})
 
 
 @pytest.fixture

@@ -27,13 +27,12 @@ from compress.stages.runtime_packages import runtime_packages
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import join_words
 from compress.utils.precision import HALF
-from compress.utils.system import kind_of_processor
 
 if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 8  # raised when exported files of the same network, or what is recorded of them, change
+REVISION = 9  # raised when exported files of the same network, or what is recorded of them, change
 
 
 class ExportStage(StageKind):
@@ -170,8 +169,8 @@ class ExportStage(StageKind):
             settings["auto"] = True
         if self.temperature_scaling:
             settings["temperature_scaling"] = True
-        if not all(find_runtime(name).portable for name in runtimes):
-            settings["processor"] = kind_of_processor()
+        if bound := [runtime for runtime in map(find_runtime, runtimes) if not runtime.portable]:
+            settings["processor"] = list(dict.fromkeys(part for runtime in bound for part in runtime.compiled_for()))
         if variant.embeds_in(recipe):
             settings["output"] = "embedding"
         if self.writes_text(variant, recipe):

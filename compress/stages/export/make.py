@@ -18,6 +18,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
+from compress.deployment.trial import crashing
 from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, predict_split_in_runtime
@@ -87,6 +88,15 @@ class _Files:
         return {target.name: reason for target, reason in self.left_out.items()}
 
 
+def _leave_out_crashing(files: _Files) -> None:
+    """Leave out files that would take the process of the run with them."""
+    own = {target.name: target for target in files.built if not find_runtime(target.runtime).runs_on}
+    crashed = crashing({name: (target.runtime, files.built[target]) for name, target in own.items()})
+    for name, reason in crashed.items():
+        remedy = "choose another runtime, or quantize with another method"
+        files.leave_out(own[name], CompressError(f"{reason}, a fault of {own[name].runtime}; {remedy}"))
+
+
 def _none_built(files: _Files, stage: ExportStage) -> str:
     """Return the error of an export without a file."""
     if stage.auto:
@@ -103,6 +113,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     _clear(folder)
     variant = _load(context, planned.parent, stage.temperature_scaling)
     files = _write(context, planned, variant, folder)
+    _leave_out_crashing(files)
     rows: dict[Target, Artifact] = {}
     for target, path in list(files.built.items()):
         if find_runtime(target.runtime).runs_on:

@@ -208,6 +208,8 @@ class QuantizeStage(StageKind):
             del settings["diagnose"]
         if self.keep_accuracy is not None and self.observer is None:
             settings["observers"] = "tried"  # other observers than the default, after a collapse
+        if self.method == "onnxruntime":
+            settings["padding"] = "absorbed"  # before, infinite padding made its scales infinite
         return settings
 
     def check_data(self, data: ImageData) -> None:
