@@ -13,7 +13,6 @@ The package holds the C++ beside what was compiled from it.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -82,13 +81,17 @@ class Inductor(Runtime):
         from torch._inductor.package.package import package_aoti
 
         from compress.measurement.device import on_device
+        from compress.models.half_network import HalfNetwork
         from compress.quantization.capture import converted
 
         path = folder / self.files[0]
         quantized = isinstance(source.model, torch.fx.GraphModule) and converted(source.model)
         names = [ANY] if quantized or self.device else [str(size) for size in FIXED]
         device = torch.device(self.device or "cpu")
-        network = source.model if quantized else _in_precision(source.model, source.precision, device)
+        _require_kernels(source.precision, device)
+        network = (
+            source.model if quantized or source.precision == "fp32" else HalfNetwork(source.model, source.precision)
+        )
         with (
             _plain_folder(source.work) as work,
             exporting(source.model, "compiled by inductor"),
@@ -130,31 +133,12 @@ class Inductor(Runtime):
         return count_calls(text, int(total) if total else None, computes_half(torch.device(self.device or "cpu")))
 
 
-def _in_precision(model: Any, precision: str, device: Any) -> Any:
-    """Return a float network in a precision; its images and logits stay float32.
-
-    Raises:
-        CompressError: PyTorch's kernels for this processor do not have the precision.
-    """
+def _require_kernels(precision: str, device: Any) -> None:
+    """Refuse a precision that PyTorch has no kernels for on this processor."""
     import torch
-    from torch import nn
 
-    if precision == "fp32":
-        return model
-    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision != "fp32" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise CompressError(f"PyTorch has no fast kernels in {precision} for this processor; export in fp32")
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-
-    class InPrecision(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = copy.deepcopy(model).to(dtype)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.network(images.to(dtype))
-            return logits.float()
-
-    return InPrecision().train(model.training)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from compress.report.variants import choice_line
 from compress.results import RunRecord, RuntimeChoice, ValidationCheck
 from compress.results.read import read_run
 from compress.stages.export import ExportStage, make
+from compress.stages.export.files import Files
 from compress.stages.quantize import QuantizeStage
 from compress.utils.errors import CompressError, RecipeError
 from compress.utils.precision import file_name
@@ -184,4 +185,4 @@ def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.M
     stage = QuantizeStage.model_validate({"id": "int8", "kind": "quantize", "from": "a"})
     variant = make._Variant("int8", nn.Identity(), None, stage, None, logits)  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, make._Files({}), Path())  # type: ignore[arg-type]
+        make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, Files({}), Path())  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
-from compress.deployment.trial import crashing
 from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, predict_split_in_runtime
@@ -31,6 +30,7 @@ from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
+from compress.stages.export.files import Files
 from compress.stages.export.logits import BATCH, outputs_in, require_no_overflow, store_logits
 from compress.stages.export.problems import integer_remedy
 from compress.stages.export.temperature import fold_temperature
@@ -66,44 +66,6 @@ class _Variant:
     temperature: float | None = None  # that its logits were divided by
 
 
-@dataclass
-class _Files:
-    """Artifacts by target, and why others were skipped."""
-
-    built: dict[Target, Path]
-    left_out: dict[Target, str] = field(default_factory=dict)
-    methods: dict[str, str] = field(default_factory=dict)  # of those that are not made from the variant's own network
-    source: FloatParent | None = None  # what those are made from
-
-    def leave_out(self, target: Target, error: CompressError) -> None:
-        """Leave out a target, and its file unless another runtime reads it."""
-        self.left_out[target] = str(error)
-        path = self.built.pop(target)
-        if path not in self.built.values():
-            shutil.rmtree(path.parent, ignore_errors=True)
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """Why others were skipped, by name."""
-        return {target.name: reason for target, reason in self.left_out.items()}
-
-
-def _leave_out_crashing(files: _Files) -> None:
-    """Leave out files that would take the process of the run with them."""
-    own = {target.name: target for target in files.built if not find_runtime(target.runtime).runs_on}
-    crashed = crashing({name: (target.runtime, files.built[target]) for name, target in own.items()})
-    for name, reason in crashed.items():
-        remedy = "choose another runtime, or quantize with another method"
-        files.leave_out(own[name], CompressError(f"{reason}, a fault of {own[name].runtime}; {remedy}"))
-
-
-def _none_built(files: _Files, stage: ExportStage) -> str:
-    """Return the error of an export without a file."""
-    if stage.auto:
-        return "export failed for every installed runtime: " + "; ".join(dict.fromkeys(files.left_out.values()))
-    return "; ".join(dict.fromkeys(files.left_out.values()))
-
-
 def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> None:
     """Write the artifacts of a variant and evaluate them."""
     stage = planned.stage
@@ -113,7 +75,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     _clear(folder)
     variant = _load(context, planned.parent, stage.temperature_scaling)
     files = _write(context, planned, variant, folder)
-    _leave_out_crashing(files)
+    files.leave_out_crashing()
     rows: dict[Target, Artifact] = {}
     for target, path in list(files.built.items()):
         if find_runtime(target.runtime).runs_on:
@@ -126,7 +88,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     for name, reason in files.reasons.items():
         say(f"  {name}: {'skipped' if stage.auto else 'failed'}: {reason}")
     if not files.built:
-        raise CompressError(_none_built(files, stage))
+        raise CompressError(files.failure(stage.auto))
     if stage.auto:
         _check_on_validation(context, variant, rows, files, folder)
     elif files.left_out:
@@ -160,7 +122,7 @@ def _load(context: StageContext, identifier: str, scaled: bool) -> _Variant:
     return _Variant(identifier, model, preprocess, made, method, logits, temperature)
 
 
-def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
+def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> Files:
     """Write the files into `folder`, from which `_clear` has removed those of a killed run."""
     stage = planned.stage
     assert isinstance(stage, ExportStage)
@@ -168,7 +130,7 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     parent = context.plan.stage(variant.id)
     methods = methods_by_runtime(parent.stage, context.recipe, planned.runtimes)
     targets = stage.targets(parent.stage, planned.runtimes)
-    files = _Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
+    files = Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
     own, path = [target for target in targets if target.runtime not in methods], folder / "artifacts"
     built = export_files(variant.model, path, own, preprocess, files.left_out, stage.options) if own else {}
     if files.source:
@@ -178,7 +140,7 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
 
 
 def _write_triton(
-    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: _Files, folder: Path
+    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: Files, folder: Path
 ) -> None:
     """Write a model repository of the files that were evaluated, a model per precision."""
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
@@ -203,7 +165,7 @@ def served(evaluated: Mapping[str, Artifact], method: str | None) -> str | None:
 
 
 def _check_on_validation(
-    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: _Files, folder: Path
+    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: Files, folder: Path
 ) -> None:
     """Write the validation loss of each artifact against PyTorch, and the skipped runtimes, for `runtimes: auto`."""
     validation, preprocess = context.rendered("validation", variant.preprocess)
@@ -221,7 +183,7 @@ def _check_on_validation(
 
 
 def _evaluate(
-    context: StageContext, target: Target, path: Path, variant: _Variant, files: _Files, folder: Path
+    context: StageContext, target: Target, path: Path, variant: _Variant, files: Files, folder: Path
 ) -> Artifact:
     """Evaluate an artifact in its runtime, store its logits, and compare it with the network it was made from."""
     engine, runtime = find_runtime(target.runtime), target.runtime
@@ -285,7 +247,7 @@ def _name(target: Target, variant: _Variant) -> str:
     return file_name(target.runtime, _precision(target, variant))
 
 
-def _described(target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
+def _described(target: Target, path: Path, variant: _Variant, files: Files) -> Artifact:
     """Return what is known of an artifact without running it."""
     made_here = target.runtime in files.methods and files.source
     stated = json.loads((path.parent / PREPROCESS).read_text(encoding="utf-8"))
@@ -304,7 +266,7 @@ def _described(target: Target, path: Path, variant: _Variant, files: _Files) -> 
     )
 
 
-def _not_run(target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
+def _not_run(target: Target, path: Path, variant: _Variant, files: Files) -> Artifact:
     """Record an artifact that does not run on this machine; its accuracy is unknown."""
     say(f"  {target.name}: {NOT_RUN}")
     return _described(target, path, variant, files).model_copy(update={"not_run": NOT_RUN})
