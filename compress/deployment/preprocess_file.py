@@ -13,12 +13,12 @@ from compress.deployment.preprocess import Inputs
 from compress.models.class_list import CLASSES
 from compress.utils.errors import CompressError, first_line
 from compress.utils.interpolation import Interpolation
+from compress.utils.schema_version import PREPROCESS_VERSION, require_version
 
 if TYPE_CHECKING:
     from compress.data.preprocess import Preprocess
 
 PREPROCESS = "preprocess.json"
-SCHEMA_VERSION = 1
 """Version of the layout, also of files that state none; rises when a reader of the old one would err."""
 Name = TypeVar("Name", bound=str)
 
@@ -77,7 +77,7 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
         classes: Names of the classes, in the order of the outputs.
     """
     content = PreprocessFile(
-        schema_version=SCHEMA_VERSION,
+        schema_version=PREPROCESS_VERSION,
         resolution=preprocess.resolution,
         mean=list(preprocess.mean),
         std=list(preprocess.std),
@@ -176,12 +176,7 @@ def read_preprocess(folder: Path) -> Any:
         raise CompressError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CompressError(f"{path} is damaged: {first_line(error)}") from error
-    version = values.get("schema_version", SCHEMA_VERSION) if isinstance(values, dict) else SCHEMA_VERSION
-    if type(version) is not int or version < 1:
-        raise CompressError(f"{path} is damaged: schema_version must be a positive integer, not {version!r}")
-    if version > SCHEMA_VERSION:
-        able = f"this version reads {SCHEMA_VERSION}"
-        raise CompressError(f"{path} has schema_version {version}, and {able}; upgrade compress-model")
+    require_version(values, PREPROCESS_VERSION, path)
     return values
 
 

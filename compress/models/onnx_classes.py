@@ -16,6 +16,7 @@ from compress.models.onnx_network import OnnxClassifier
 from compress.models.onnx_rewrite import select_outputs
 from compress.models.own_files import PREPROCESS
 from compress.utils.errors import CompressError, first_line
+from compress.utils.schema_version import PREPROCESS_VERSION, require_version
 
 _PREPROCESS = TypeAdapter(Preprocess)
 _CLASSES = TypeAdapter(tuple[str, ...])
@@ -32,6 +33,7 @@ def preprocess_beside(path: Path) -> tuple[Preprocess | None, tuple[str, ...] | 
         return None, None
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        require_version(values, PREPROCESS_VERSION, file)
         known = {field.name: values[field.name] for field in fields(Preprocess) if field.name in values}
         names = values.get("classes")
         return _PREPROCESS.validate_python(known), None if names is None else _CLASSES.validate_python(names)

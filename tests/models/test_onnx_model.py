@@ -250,6 +250,9 @@ def test_preprocessing_beside_the_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "preprocess.json").write_text("{")
     with pytest.raises(CompressError, match="is damaged"):
         preprocess_beside(path)
+    (tmp_path / "preprocess.json").write_text(json.dumps({**stated, "schema_version": 99}))
+    with pytest.raises(CompressError, match="has schema_version 99, and this version reads 1; upgrade compress-model"):
+        preprocess_beside(path)
 
 
 SMALL = [("timm", "test_resnet", 64), ("timm", "test_vit", 160)]
