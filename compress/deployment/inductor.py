@@ -124,13 +124,9 @@ class Inductor(Runtime):
 
     def coverage(self, path: Path) -> Coverage:
         """Count in the compiled C++: its calls, and the types and shapes that it states for their tensors."""
-        import torch
-
-        from compress.measurement.device import computes_half
-
         text = _members(path, ".wrapper.cpp")[0]  # those for other batch sizes make the same calls
         total = _stated(path).get(MACS)
-        return count_calls(text, int(total) if total else None, computes_half(torch.device(self.device or "cpu")))
+        return count_calls(text, int(total) if total else None)
 
 
 def _require_kernels(precision: str, device: Any) -> None:

@@ -20,13 +20,12 @@ HALVES = {"float16": "fp16", "bfloat16": "bf16"}
 """Half precisions by the names of their types."""
 
 
-def count_calls(text: str, total: int | None, in_half: Mapping[str, bool]) -> Coverage:
+def count_calls(text: str, total: int | None) -> Coverage:
     """Count what a package's C++ executes.
 
     Args:
         text: The C++ of the network.
         total: MACs of convolutions and linears for one image; None where they are not known.
-        in_half: Whether the device multiplies in FP16 and in bf16, or in FP32 what it widens, by precision.
     """
     shapes = dict(SHAPE.findall(text))
     weights = {name: _shape(shapes[number]) for number, name in NAME_OF.findall(text)}
@@ -40,7 +39,7 @@ def count_calls(text: str, total: int | None, in_half: Mapping[str, bool]) -> Co
     types = {HALVES.get(kind) for number, kind in TYPE.findall(text) if len(_shape(shapes[number])) > 1}
     if len(types) != 1 or not (half := types.pop()):
         return counted
-    return Coverage(0, counted.convs, 0, total, total if in_half[half] else 0, half)
+    return Coverage(0, counted.convs, 0, total, total, half)
 
 
 def _call_macs(

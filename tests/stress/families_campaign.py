@@ -1,6 +1,11 @@
 """Take networks of all of timm's families through train, prune, quantize and export, with settings drawn at random.
 
     python tests/stress/families_campaign.py --combinations 300 --seed 0 --json families.json
+    python tests/stress/families_campaign.py --numbers 10 163 --limit 900 --json families.json
+    python tests/stress/families_campaign.py --summary families.json
+
+Combinations are numbered, and the same for a seed and a version of timm: several processes share them, a later one goes
+on, or takes some of them again; in a summary the last outcome of a number counts.
 
 Clean is a run that works to its end, or a refusal in one line in the dry run, before anything is trained. Findings are
 refusals after that, errors that are not ours, lines that show a library's insides, and time that ran out.
@@ -18,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -31,7 +36,8 @@ from support import photographs  # noqa: E402
 
 LARGEST = 6e6  # parameters of the networks that are drawn, where a family has such
 SIDES = (32, 64)
-LIMIT_S = 300  # of a core, so that other work on the machine does not count
+LIMIT_S = 300.0  # of a core, so that other work on the machine does not count
+CLEAN = ("works", "refused")
 INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
 
 
@@ -49,6 +55,7 @@ class Combination:
 class Outcome:
     """What became of a combination: `works`, `refused` before training, or a finding."""
 
+    number: int
     combination: Combination
     outcome: str
     message: str
@@ -104,26 +111,26 @@ def _size(model: str) -> tuple[int, int]:
     return count, settings.input_size[-1] if settings and settings.fixed_input_size else 0
 
 
-def in_process(combination: Combination, images: Path, folder: Path) -> tuple[str, str]:
+def in_process(combination: Combination, images: Path, folder: Path, limit_s: float) -> tuple[str, str]:
     """Return what `attempt` does in a process of its own, which may crash or take too long."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
 
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
         there.send(attempt(combination, images, folder))
 
     process = context.Process(target=work)
     process.start()
     there.close()
     try:
-        if here.poll(10 * LIMIT_S):
+        if here.poll(10 * limit_s):
             return here.recv()  # type: ignore[no-any-return]
-        return "hangs", f"not done after {10 * LIMIT_S} s"
+        return "hangs", f"not done after {10 * limit_s:.0f} s"
     except EOFError:
         process.join()
         if process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL):
-            return "time ran out", f"more than {LIMIT_S} s"
+            return "time ran out", f"more than {limit_s:.0f} s of a core"
         return "crashed", f"exit status {process.exitcode}"
     finally:
         process.kill()
@@ -164,21 +171,21 @@ def _refusal(message: str, outcome: str) -> tuple[str, str]:
     return ("unreadable refusal" if unreadable else outcome), message
 
 
-def campaign(count: int, first: int, seed: int, work: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of `count` combinations, families in turn."""
+def campaign(numbers: Sequence[int], seed: int, limit_s: float, work: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of combinations by their numbers, by which families take turns."""
     images = work / "images"
     for number, (part, each) in enumerate((("train", 8), ("val", 4), ("test", 4))):
         photographs(images / part, each, seed=number)
     known = families()
     order = sorted(known)
     Random(seed).shuffle(order)
-    for number in range(first, first + count):
+    for number in numbers:
         family, folder = order[number % len(order)], work / str(number)
         combination = draw(Random(f"{seed}/{number}"), family, known[family])
         started = time.monotonic()
-        outcome, message = in_process(combination, images, folder)
+        outcome, message = in_process(combination, images, folder, limit_s)
         shutil.rmtree(folder, ignore_errors=True)
-        yield Outcome(combination, outcome, message, round(time.monotonic() - started, 1))
+        yield Outcome(number, combination, outcome, message, round(time.monotonic() - started, 1))
 
 
 def preload() -> None:
@@ -194,33 +201,51 @@ def preload() -> None:
     import compress.training.fit  # noqa: F401
 
 
+def summarize(lines: Sequence[str]) -> bool:
+    """Print outcomes and families of a file of outcomes, and return whether all are clean."""
+    last = {row["number"]: row for row in map(json.loads, lines)}
+    rows = [last[number] for number in sorted(last)]
+    print(f"{len(rows)} combinations:", dict(Counter(row["outcome"] for row in rows)))
+    by_family: dict[str, Counter[str]] = {}
+    for row in rows:
+        by_family.setdefault(row["combination"]["family"], Counter())[row["outcome"]] += 1
+    works = sorted(family for family, outcomes in by_family.items() if outcomes["works"])
+    print(f"{len(works)} of {len(by_family)} families work to the end:", ", ".join(works))
+    findings = [row for row in rows if row["outcome"] not in CLEAN]
+    for row in findings:
+        model = f"{row['combination']['model']}@{row['combination']['side']}"
+        print(f"finding {row['number']} {model}: {row['outcome']} {row['message']}")
+    return not findings
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--combinations", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="number of the first combination, to go on")
+    parser.add_argument("--numbers", type=int, nargs="+", help="these combinations only")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds of a core for each combination")
     parser.add_argument("--json", type=Path, help="append the outcomes to this file, one line each")
+    parser.add_argument("--summary", type=Path, nargs="+", help="print what is in such files, and end")
     options = parser.parse_args()
+    if options.summary:
+        sys.exit(not summarize([line for file in options.summary for line in file.read_text().splitlines()]))
 
     from compress.utils.console import console
 
     preload()
     console.quiet = True
-    outcomes: list[Outcome] = []
+    numbers = options.numbers or range(options.first, options.first + options.combinations)
+    clean = True
     with tempfile.TemporaryDirectory() as work:
-        for one in campaign(options.combinations, options.first, options.seed, Path(work)):
-            outcomes.append(one)
+        for one in campaign(numbers, options.seed, options.limit, Path(work)):
+            clean &= one.outcome in CLEAN
             model = f"{one.combination.model}@{one.combination.side}"
-            print(
-                f"{options.first + len(outcomes) - 1} {model}: {one.outcome} {one.message} ({one.seconds} s)",
-                flush=True,
-            )
+            print(f"{one.number} {model}: {one.outcome} {one.message} ({one.seconds} s)", flush=True)
             if options.json:
                 with options.json.open("a") as file:
                     file.write(json.dumps(asdict(one)) + "\n")
-    print(dict(Counter(one.outcome for one in outcomes)))
-    print("families that work:", *sorted({one.combination.family for one in outcomes if one.outcome == "works"}))
-    sys.exit(any(one.outcome not in ("works", "refused") for one in outcomes))
+    sys.exit(not clean)
 
 
 if __name__ == "__main__":
