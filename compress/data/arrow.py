@@ -5,9 +5,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from compress.data.arrow_files import opened
 from compress.data.decoding import file_source
-from compress.data.digests import BLOCK
 from compress.data.labels import Value, share_equal, sort_rows
-from compress.data.lazy_shards import open_present, remembered, stamp
+from compress.data.lazy_shards import remembered, stamp
 from compress.data.left_out import Tally
 from compress.data.listing import Listing, list_shards
 from compress.data.names import SPLIT_WORDS
@@ -26,13 +25,12 @@ from compress.data.saved_dataset import saved_shards
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
 from compress.recipe.data import TableData
-from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import did_you_mean, one_line, truncate_list
 from compress.utils.names import same_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 
 class ArrowData(TableData):
@@ -129,7 +127,7 @@ def _read_columns(file: Path, image: str, label: str, split: str | None) -> _Col
     labels: list[Value] = []
     splits: list[str | None] = []
     size = stamp(file)[0]
-    with _opened(file) as shard:
+    with opened(file) as shard:
         _check_columns(file, shard.schema, image, label, split)
         columns = [label] if split in (None, label) else [label, str(split)]
         for batch in itertools.chain.from_iterable(shard.batches(columns, row) for row in range(len(shard.groups))):
@@ -164,7 +162,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
 
 def columns_of(file: Path) -> tuple[list[str], list[str]]:
     """Names of the columns of a shard that can hold images, and of all its columns."""
-    with _opened(file) as shard:
+    with opened(file) as shard:
         return [field.name for field in shard.schema if _holds_images(field.type)], list(shard.schema.names)
 
 
@@ -205,7 +203,7 @@ def _images(files: Sequence[Path], starts: Sequence[int], column: str, rows: Row
     shards = np.searchsorted(starts, rows, "right") - 1
     for own in _runs(shards):
         file, within = files[shards[own.start]], rows[own] - starts[shards[own.start]]
-        with _opened(file) as shard:
+        with opened(file) as shard:
             ends = np.cumsum(shard.groups)
             groups = np.searchsorted(ends, within, "right")
             for run in _runs(groups, within):
@@ -246,63 +244,6 @@ def _bytes(value: Any, place: str) -> bytes:
     if value["bytes"] is None and value.get("path"):
         raise UsageError(f"{place}: has the path of an image instead of its bytes; use `source: csv` for paths")
     return value["bytes"] or b""
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """An open shard."""
-
-    schema: pa.Schema
-    groups: list[int]  # number of rows of each group
-    batches: Callable[[list[str], int], Iterable[pa.RecordBatch]]  # read columns of a group, some rows at a time
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[_Shard]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if file.suffix.lower() == ".parquet":
-            with open_present(
-                file, lambda file: pq.ParquetFile(file, metadata=_metadata(file, changed_at(file)))
-            ) as table:
-                metadata = table.metadata
-                groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-                yield _Shard(
-                    table.schema_arrow,
-                    groups,
-                    lambda columns, group: _validated(table.iter_batches(BLOCK, [group], columns)),
-                )
-        else:
-            schema, stored = open_present(file, lambda file: _stream(file, changed_at(file)))
-            groups = [len(batch) for batch in stored]
-            yield _Shard(schema, groups, lambda columns, group: _validated([stored[group].select(columns)]))
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
-
-
-@lru_cache(maxsize=4096)
-def _metadata(file: Path, changed: int) -> pq.FileMetaData:
-    import pyarrow.parquet as pq
-
-    return pq.read_metadata(file)
-
-
-@lru_cache(maxsize=4096)
-def _stream(file: Path, changed: int) -> tuple[pa.Schema, list[pa.RecordBatch]]:
-    """Schema and batches of an Arrow file, memory-mapped: nothing but their places is read."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-        return stream.schema, list(stream)
-
-
-def _validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches whose lengths and offsets are checked, which pyarrow takes from the file unchecked."""
-    for batch in batches:
-        batch.validate(full=True)
-        yield batch
 
 
 SOURCE = file_source(

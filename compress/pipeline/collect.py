@@ -46,7 +46,8 @@ from compress.results.savings import Trend
 from compress.results.stored import EnergyMeasurements, LatencyMeasurements, VariantMetrics, read_artifacts
 from compress.results.training import Ledger, StartPretraining, TeacherPretraining, Training, TrainingEnergy
 from compress.results.variant import Variant
-from compress.stages.kind import FIT_PACKAGES, NetworkStage
+from compress.stages.kind import FIT_PACKAGES
+from compress.stages.network import NetworkStage
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
 from compress.store.store import Store

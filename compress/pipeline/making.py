@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.measurement.threads import torch_threads
 from compress.pipeline.cost_model import expected
-from compress.pipeline.distributed import NONE_THERE, lost_follower
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.failures import Failures, needs
 from compress.pipeline.job import Job
+from compress.pipeline.one_stage import offer_stage
 from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import PlannedStage
@@ -47,16 +44,6 @@ def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures
         raised: the other processes would wait for the stage.
     """
     return Making(job, attempts).all()
-
-
-def make_one(job: Job, unit: str) -> None:
-    """Make one stage, or wait for the process that makes it; a `CompressError` if that fails."""
-    planned, context = job.plan.stage(unit), job.context()
-    for name in needs(planned):
-        if not job.store.has(job.plan.stage(name).key):
-            raise CompressError(f"stage {unit}: needs {name}, which the store does not have")
-    while _make(context, planned, lambda: job.log.write("start", unit=unit, key=planned.key)) is None:
-        time.sleep(POLL_S)
 
 
 @dataclass
@@ -182,7 +169,7 @@ class Making:
 
         try:
             with time_after(self.remaining.after(planned.id)) if self.remaining else nullcontext():
-                made = _make(self.context, planned, begin)
+                made = offer_stage(self.context, planned, begin)
         except Exception as error:
             if not self._is_of_stage(error):
                 raise
@@ -271,28 +258,6 @@ def _time_left(job: Job) -> TimeLeft:
     total = duration(sum(row.seconds for row in rows))
     say(f"about {total} in total; see `compress-model plan` for each stage")
     return TimeLeft(rows)
-
-
-def _make(context: StageContext, planned: PlannedStage, begin: Callable[[], None]) -> bool | None:
-    """Make a stage as `Store.offer` does; `begin` is called before."""
-    import torch
-
-    make = planned.stage.load_maker()
-
-    def fill(folder: Path) -> None:
-        begin()
-        with reporting(context.store.job(), planned.id, planned.key):
-            make(context, planned, folder)
-
-    try:
-        with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it
-            return context.store.offer(planned.key, planned.id, fill)
-    except CompressError as error:
-        raise type(error)(f"stage {planned.id}: {error}") from error
-    except RuntimeError as error:
-        if not lost_follower(error):
-            raise
-        raise CompressError(f"stage {planned.id}: another process of its training has ended; {NONE_THERE}") from error
 
 
 def _log_made(log: Log, context: StageContext, planned: PlannedStage, seconds: float) -> None:

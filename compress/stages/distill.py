@@ -13,7 +13,7 @@ from compress.recipe.loss import Maps
 from compress.recipe.models import OpenClipTeacher
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import TEACHER, StageSection
-from compress.stages.kind import NetworkStage
+from compress.stages.network import NetworkStage
 from compress.stages.teacher import TeacherStage
 from compress.utils.messages import join_words
 

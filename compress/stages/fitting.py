@@ -25,7 +25,7 @@ from compress.results import CurvePoint, Divergence, Ledger
 from compress.stages.context import StageContext
 from compress.stages.embeddings import class_list, store_teacher_embeddings
 from compress.stages.evaluation import store_network
-from compress.stages.kind import NetworkStage
+from compress.stages.network import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps

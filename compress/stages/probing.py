@@ -21,7 +21,7 @@ from compress.results import Ledger
 from compress.stages.context import StageContext
 from compress.stages.evaluation import store_network
 from compress.stages.fitting import new_student
-from compress.stages.kind import NetworkStage
+from compress.stages.network import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import embeddings_identity
 from compress.training.teacher_cache import Embedder, embed_views

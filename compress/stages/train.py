@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from compress.recipe.fit import Fit
 from compress.recipe.schema import Recipe
 from compress.registry import load_entry
-from compress.stages.kind import Maker, NetworkStage
+from compress.stages.kind import Maker
+from compress.stages.network import NetworkStage
 from compress.stages.planned import PlannedStage
 
 if TYPE_CHECKING:

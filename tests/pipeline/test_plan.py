@@ -147,7 +147,7 @@ def test_keys_of_students_with_weights_have_the_way_they_are_read(
 ) -> None:
     recipe = parse_recipe(f"data: cifar10-sample\nstages: [{{id: s, kind: train, student: {student}}}]")
     before = make_plan(recipe, Store(tmp_path)).stages[0].key
-    monkeypatch.setattr("compress.stages.kind.READER", "next")
+    monkeypatch.setattr("compress.stages.network.READER", "next")
     assert (make_plan(recipe, Store(tmp_path)).stages[0].key != before) == read
 
 

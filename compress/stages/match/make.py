@@ -11,8 +11,8 @@ from compress.results import Ledger
 from compress.stages.context import StageContext
 from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage, new_student
-from compress.stages.kind import NetworkStage
 from compress.stages.match import MatchStage
+from compress.stages.network import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.training.batches import epoch_images
 from compress.training.dead_taps import without_dead_taps

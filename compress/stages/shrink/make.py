@@ -18,7 +18,7 @@ from compress.results import Ledger
 from compress.stages.context import StageContext
 from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage
-from compress.stages.kind import NetworkStage
+from compress.stages.network import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.shrink import ShrinkStage
 from compress.stages.teacher_inputs import training_views
