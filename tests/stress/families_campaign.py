@@ -93,9 +93,8 @@ def draw(rng: Random, family: str, names: list[str]) -> Combination:
     if rng.random() < 0.7:
         stages.append({"id": "pruned", "kind": "prune", "from": "dense", **prune, "repair": quick})
     method = rng.choice(("auto", "auto", "torchao", "nncf", "onnxruntime"))
-    stages.append(
-        {"id": "int8", "kind": "quantize", "from": stages[-1]["id"], "method": method, "calibration_images": 16}
-    )
+    int8 = {"id": "int8", "kind": "quantize", "from": stages[-1]["id"], "method": method, "calibration_images": 16}
+    stages.append({**int8, "diagnose": rng.random() < 0.3})
     stages.append({"id": "files", "kind": "export", "from": ["int8"], "runtimes": ["onnxruntime", "openvino"]})
     return Combination(family, model, side, tuple(stages))
 
