@@ -140,18 +140,19 @@ def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, 
     """Return the outcome of a combination and its message."""
     import yaml
 
-    from compress.pipeline.dry_run import try_recipe
+    from compress.pipeline import dry_run
     from compress.pipeline.runner import run
     from compress.recipe.load import parse_recipe
     from compress.utils.errors import CompressError
 
+    dry_run.LIMIT_S = 10 * LIMIT_S  # all stages, also beside other work
     data = {"source": "image-folder", "path": str(images), "resolution": 32}
     measure = {"batches": [1], "rounds": 5, "processes": 1, "energy": "off"}
     worth = {"references": ["dense"], "tolerance": 0.5}
     whole = {"name": "it", "data": data, "stages": list(combination.stages), "measure": measure, "worth": worth}
     try:
         recipe = parse_recipe(yaml.safe_dump(whole))
-        try_recipe(recipe, folder)
+        dry_run.try_recipe(recipe, folder)
     except CompressError as error:
         return _refusal(str(error), "refused")
     except Exception as error:
