@@ -14,9 +14,9 @@ from _gpu_latency import made_networks
 from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PreprocessFile
 from compress.deployment.runtimes import find_runtime, missing
+from compress.deployment.trial import find_crashes
 from compress.measurement.latency import measure_interleaved, summary
 from compress.models.eager import run_eager
-from compress.utils.errors import CompressError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +55,8 @@ def files(setting: Setting) -> Result:
             continue
         try:
             rows.append(_row(target, model, images, expected, setting.work / "files"))
-        except CompressError as error:
-            rows.append({**target._asdict(), "error": str(error)})
+        except Exception as error:  # whatever one of them raises, the others have their turn
+            rows.append({**target._asdict(), "error": f"{type(error).__name__}: {error}"})
     return {
         "passed": bool(rows) and all("error" not in row and row["agreement"] >= SAME for row in rows),
         "rows": rows,
@@ -69,6 +69,8 @@ def _row(target: Target, model: Any, images: Any, expected: Any, folder: Path) -
     started = time.monotonic()
     path = export_files(model, folder, [target], preprocess)[target]
     built_s, runtime = time.monotonic() - started, find_runtime(target.runtime)
+    if crash := find_crashes({target.name: (target.runtime, path)}):
+        raise RuntimeError(crash[target.name])
     run = runtime.load(path)
     logits, coverage = run(images), runtime.coverage(path)
     runs: dict[str, Callable[[], object]] = {str(batch): partial(run, images[:batch]) for batch in (1, 32)}

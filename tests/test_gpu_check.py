@@ -64,6 +64,10 @@ def test_fits_embeddings_and_evaluation_are_timed_beside_plain_loops(scripts: Si
     assert all(row["compress"] > 0 for row in rates.values())
 
 
+def fails(*_: object) -> None:
+    raise OSError("CUDA_HOME is not set")
+
+
 def test_the_students_files_are_written_checked_and_timed(
     scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,9 +82,14 @@ def test_the_students_files_are_written_checked_and_timed(
     ]
     for row in result["rows"]:
         assert row["max_abs_diff"] < 0.01 and row["batch1_ms"] > 0 and row["batch32_ms"] > 0 and row["bytes"] > 1000
-    setting = scripts.parts.Setting("cuda", False, tmp_path)
-    absent = scripts.parts.run_part("files", setting)["absent"]
-    assert set(absent) >= {"tensorrt-engine", "onnxruntime-tensorrt"}
+    monkeypatch.setattr(_gpu_files, "missing", lambda name: ["NVIDIA GPU"])
+    found = scripts.parts.run_part("files", scripts.parts.Setting("cuda", False, tmp_path))
+    assert not found["passed"] and set(found["absent"]) == set(_gpu_files.RUNTIMES) and not found["rows"]
+    monkeypatch.setattr(_gpu_files, "missing", lambda name: [])
+    monkeypatch.setattr(_gpu_files, "export_files", fails)
+    found = scripts.parts.run_part("files", scripts.parts.Setting("cpu", True, tmp_path))
+    errors = [row["error"] for row in found["rows"]]
+    assert errors == ["OSError: CUDA_HOME is not set"] * 2, "each has its turn"
 
 
 def rates(scripts: SimpleNamespace, ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[int, float]:

@@ -13,14 +13,16 @@ def lacking() -> list[str]:
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
-        return ["an NVIDIA GPU"]
+        return ["NVIDIA GPU"]
     import torch
 
-    return [] if torch.cuda.is_available() else ["an NVIDIA GPU that PyTorch finds"]
+    return [] if torch.cuda.is_available() else ["NVIDIA GPU that PyTorch finds"]
 
 
 def kind() -> list[str]:
-    """Return the name and the compute capability of the GPU, which compiled files are for."""
+    """Return the name and the compute capability of the GPU, which compiled files are for; `none` without one."""
+    if lacking():
+        return ["none"]
     import torch
 
     major, minor = torch.cuda.get_device_capability(DEVICE)

@@ -45,6 +45,7 @@ SIDE = "compress_side"  # of the images in pixels: what is compiled reads beyond
 GPU = "compress_gpu"
 PLAIN = re.compile(r"[A-Za-z0-9_./+@%-]+")
 """Paths that the compiler's commands, which PyTorch does not quote, can have."""
+_NAMES = {"cpu": "inductor", "cuda": "inductor-cuda"}
 
 
 class Inductor(Runtime):
@@ -65,11 +66,20 @@ class Inductor(Runtime):
         super().__init__(name, device)
         if device:
             self.format, self.quantizers, self.precisions = "inductor-cuda", (), ("fp32", "fp16", "bf16")
-            self.install, self.experimental = "NVIDIA's driver, a PyTorch for CUDA and a C++ compiler", True
+            self.install, self.experimental = (
+                "NVIDIA's driver and CUDA toolkit, a PyTorch for CUDA, a C++ compiler",
+                True,
+            )
 
     def lacking(self) -> list[str]:
-        """Name the GPU where there is none."""
-        return gpu.lacking() if self.device else []
+        """Name the GPU where there is none, and the headers that its kernels are compiled with."""
+        if not self.device:
+            return []
+        if absent := gpu.lacking():
+            return absent
+        from torch.utils.cpp_extension import CUDA_HOME
+
+        return [] if CUDA_HOME else ["CUDA toolkit (CUDA_HOME)"]
 
     def compiled_for(self) -> list[str]:
         """Describe the processor, or the GPU, that files are compiled for."""
@@ -89,15 +99,11 @@ class Inductor(Runtime):
         names = [ANY] if quantized or self.device else [str(size) for size in FIXED]
         device = torch.device(self.device or "cpu")
         _require_kernels(source.precision, device)
-        network = (
-            source.model if quantized or source.precision == "fp32" else HalfNetwork(source.model, source.precision)
-        )
-        with (
-            _plain_folder(source.work) as work,
-            exporting(source.model, "compiled by inductor"),
-            on_device(network, device),
-        ):
-            package_aoti(str(path), {name: _compile(network, source, name, work, device) for name in names})
+        in_half = source.precision != "fp32" and not quantized
+        with _plain_folder(source.work) as work, exporting(source.model, "compiled by inductor"):
+            network = HalfNetwork(source.model, source.precision) if in_half else source.model
+            with on_device(network, device):
+                package_aoti(str(path), {name: _compile(network, source, name, work, device) for name in names})
         return path
 
     def import_engine(self) -> Any:
@@ -133,7 +139,10 @@ def _require_kernels(precision: str, device: Any) -> None:
     """Refuse a precision that PyTorch has no kernels for on this processor."""
     import torch
 
-    if precision != "fp32" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "fp32" or device.type != "cpu":
+        return
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (available and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         raise CompressError(f"PyTorch has no fast kernels in {precision} for this processor; export in fp32")
 
 
@@ -260,7 +269,9 @@ def _refuse_other_processors(path: Path, stated: Mapping[str, str], device: str 
 
     made_for = stated.get("AOTI_DEVICE_KEY", "cpu")
     if made_for != (device or "cpu"):
-        raise _unreadable(path, f"compiled for the device {made_for}, not {device or 'cpu'}; name the other runtime")
+        raise _unreadable(
+            path, f"compiled for {made_for}, not for {device or 'cpu'}; its runtime is {_NAMES.get(made_for, made_for)}"
+        )
     if device:
         built_on, here = json.loads(stated.get(GPU, "[]")), gpu.kind()
         if built_on != here:

@@ -10,25 +10,27 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from compress.deployment import gpu
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_file import macs_by_weight
-from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.deployment.runtime import Array, ExportSource, Runner, Runtime, require_images
 from compress.models.onnx_export import INPUT
 from compress.utils.errors import CompressError, first_line
+from compress.utils.system import version_of
 
 ENDING = ".engine"
 INTEGER, HALF = ("Int8",), ("Half",)
 """Types of weights, as TensorRT's engine inspector names them."""
-COUNTED = 0.99
-"""Share of the MACs whose layers the inspector has to describe; below it, the precisions are not known."""
+MIN_DESCRIBED = 0.99
+"""Least share of the MACs in layers that the inspector describes; below it, the precisions are not known."""
 
 
 @dataclass(frozen=True)
-class Stated:
+class EngineInfo:
     """What an engine was built from and for."""
 
     tensorrt: str  # version
@@ -59,7 +61,7 @@ class TensorRtEngine(Runtime):
 
     def compiled_for(self) -> list[str]:
         """Describe the GPU, and the version of TensorRT."""
-        return [*gpu.kind(), _tensorrt().__version__]
+        return [*gpu.kind(), str(version_of(self.engine))]
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Build `model.engine`, for batches of up to 32 images; takes from seconds to minutes."""
@@ -74,8 +76,8 @@ class TensorRtEngine(Runtime):
         nodes = onnx.load(network, load_external_data=False).graph.node
         convolutions = sum(node.op_type == "Conv" for node in nodes)
         macs = sum(macs_by_weight(network)[0].values())
-        stated = Stated(_tensorrt().__version__, gpu.kind(), convolutions, macs or None)
-        _stated_in(path).write_text(json.dumps(asdict(stated), indent=1) + "\n", encoding="utf-8")
+        info = EngineInfo(_tensorrt().__version__, gpu.kind(), convolutions, macs or None)
+        _info_file(path).write_text(json.dumps(asdict(info), indent=1) + "\n", encoding="utf-8")
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
@@ -84,13 +86,13 @@ class TensorRtEngine(Runtime):
 
     def coverage(self, path: Path) -> Coverage:
         """Count in what TensorRT's engine inspector says of its layers."""
-        trt, stated = _tensorrt(), _stated(path)
+        trt, info = _tensorrt(), _read_info(path)
         inspector = _load(path).create_engine_inspector()
         layers = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON)).get("Layers", [])
-        return count_layers([layer for layer in layers if isinstance(layer, dict)], stated)
+        return count_layers([layer for layer in layers if isinstance(layer, dict)], info)
 
 
-def count_layers(layers: list[dict[str, Any]], stated: Stated) -> Coverage:
+def count_layers(layers: list[dict[str, Any]], info: EngineInfo) -> Coverage:
     """Count the layers that TensorRT's engine inspector describes in JSON, at the verbosity `DETAILED`.
 
     Each convolution has its outputs' `Dimensions` and the `Type` and `Count` of its weights
@@ -99,15 +101,26 @@ def count_layers(layers: list[dict[str, Any]], stated: Stated) -> Coverage:
     macs: dict[str, int] = {}
     integer = 0
     for layer in layers:
-        if layer.get("ParameterType") != "Convolution":
-            continue
-        kind, weights = layer["Weights"]["Type"], int(layer["Weights"]["Count"])
-        macs[kind] = macs.get(kind, 0) + weights * math.prod(layer["Outputs"][0]["Dimensions"][2:])
-        integer += kind in INTEGER
-    if not stated.macs or sum(macs.values()) < COUNTED * stated.macs:
-        return Coverage(None, stated.convs, None, stated.macs, None)
+        found = _weights_and_macs(layer)
+        if found is not None:
+            kind, own = found
+            macs[kind] = macs.get(kind, 0) + own
+            integer += kind in INTEGER
+    if not info.macs or sum(macs.values()) < MIN_DESCRIBED * info.macs:
+        return Coverage(None, info.convs, None, info.macs, None)
     in_integer, in_half = (sum(macs.get(kind, 0) for kind in kinds) for kinds in (INTEGER, HALF))
-    return Coverage(min(integer, stated.convs), stated.convs, in_integer, stated.macs, in_half)
+    return Coverage(min(integer, info.convs), info.convs, in_integer, info.macs, in_half)
+
+
+def _weights_and_macs(layer: dict[str, Any]) -> tuple[str, int] | None:
+    """Type of the weights and MACs for one image of a layer; None for one that is not described as a convolution."""
+    try:
+        if layer["ParameterType"] != "Convolution":
+            return None
+        weights, sizes = layer["Weights"], layer["Outputs"][0]["Dimensions"]
+        return str(weights["Type"]), int(weights["Count"]) * math.prod(sizes[2:])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def _tensorrt() -> Any:
@@ -119,7 +132,15 @@ def _tensorrt() -> Any:
 
 
 def _logger() -> Any:
-    """Return a logger that keeps the errors, which TensorRT states nowhere else."""
+    """Return the logger, which keeps errors that TensorRT states nowhere else, without those of earlier calls."""
+    logger = _only_logger()
+    logger.lines.clear()
+    return logger
+
+
+@cache
+def _only_logger() -> Any:
+    """TensorRT keeps the first logger of a process, and ignores others."""
     trt = _tensorrt()
 
     class Errors(trt.ILogger):  # type: ignore[name-defined]
@@ -145,7 +166,7 @@ def build_engine(network: Path, side: int) -> bytes:
         definition = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(definition, logger)
         if not parser.parse_from_file(str(network)):
-            raise CompressError(f"TensorRT does not take the network: {_line(parser.get_error(0).desc())}")
+            raise CompressError(f"TensorRT cannot parse the network: {_line(parser.get_error(0).desc())}")
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT, *((batch, 3, side, side) for batch in BATCHES))
         config = builder.create_builder_config()
@@ -162,21 +183,22 @@ def build_engine(network: Path, side: int) -> bytes:
     return bytes(built)
 
 
-def _stated_in(path: Path) -> Path:
+def _info_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _stated(path: Path) -> Stated:
+def _read_info(path: Path) -> EngineInfo:
     try:
-        return Stated(**json.loads(_stated_in(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise _unreadable(path, f"{_stated_in(path).name} beside it: {first_line(error)}") from error
+        values = json.loads(_info_file(path).read_text(encoding="utf-8"))
+        return EngineInfo(**{**values, "gpu": list(map(str, values["gpu"])), "convs": int(values["convs"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(path, f"{_info_file(path).name} beside it: {first_line(error)}") from error
 
 
 def _load(path: Path) -> Any:
     """Return the engine in a file, if it is for this GPU and this TensorRT."""
-    trt, logger, stated = _tensorrt(), _logger(), _stated(path)
-    built_for, here = [*stated.gpu, f"TensorRT {stated.tensorrt}"], [*gpu.kind(), f"TensorRT {trt.__version__}"]
+    trt, logger, info = _tensorrt(), _logger(), _read_info(path)
+    built_for, here = [*info.gpu, f"TensorRT {info.tensorrt}"], [*gpu.kind(), f"TensorRT {trt.__version__}"]
     if built_for != here:
         raise _unreadable(path, f"built for {', '.join(built_for)}, and here is {', '.join(here)}")
     try:
@@ -193,22 +215,26 @@ def _runner(path: Path, engine: Any) -> Runner:
     import numpy as np
     import torch
 
-    trt, context, stream = _tensorrt(), engine.create_execution_context(), torch.cuda.Stream(gpu.DEVICE)  # type: ignore[no-untyped-call]
+    trt, stream = _tensorrt(), torch.cuda.Stream(gpu.DEVICE)  # type: ignore[no-untyped-call]
+    context = engine.create_execution_context()
+    if context is None:
+        raise _unreadable(path, _reason(_only_logger()))
     names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
     given = next(name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
     (made,) = (name for name in names if name != given)
-    largest = engine.get_tensor_profile_shape(given, 0)[2][0]
+    largest, *shape = engine.get_tensor_profile_shape(given, 0)[2]
 
     def one(images: Any) -> Any:
-        context.set_input_shape(given, tuple(images.shape))
+        able = context.set_input_shape(given, tuple(images.shape))
         logits = torch.empty(tuple(context.get_tensor_shape(made)), device=gpu.DEVICE)
-        context.set_tensor_address(given, images.data_ptr())
-        context.set_tensor_address(made, logits.data_ptr())
-        if not context.execute_async_v3(stream.cuda_stream):
-            raise CompressError(f"TensorRT does not run {path} on a batch of {len(images)}")
+        able &= context.set_tensor_address(given, images.data_ptr())
+        able &= context.set_tensor_address(made, logits.data_ptr())
+        if not (able and context.execute_async_v3(stream.cuda_stream)):
+            raise CompressError(f"TensorRT cannot run {path} on {len(images)} images: {_reason(_only_logger())}")
         return logits.cpu()
 
     def run(images: Array) -> Array:
+        require_images(path, images, tuple(shape))
         with torch.inference_mode(), torch.cuda.stream(stream):
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(gpu.DEVICE)
             return torch.cat([one(part.contiguous()) for part in torch.split(batch, largest)]).numpy()
@@ -217,7 +243,7 @@ def _runner(path: Path, engine: Any) -> Runner:
 
 
 def _reason(logger: Any, error: Exception | None = None) -> str:
-    lines = logger.lines or ([str(error)] if error else ["it states no reason"])
+    lines = logger.lines or ([str(error)] if error else ["no reason given"])
     return _line(lines[0])
 
 

@@ -2,36 +2,43 @@
 
     python -m compress.deployment.trial FOLDER
 
-loads and runs the files of `FOLDER/request.json` one after the other, and notes in `FOLDER/current` which one it is at.
+loads and runs the files of `FOLDER/request.json` one after the other. `FOLDER/current` names the one that is tried, and
+is gone at the end.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from compress.deployment.memory import child_environment, measure
+from compress.deployment.memory import child_environment
 from compress.utils.processes import killed_by
 
 REQUEST, CURRENT = "request.json", "current"
-LONGEST_S = 600.0  # of all files together; a runtime that hangs is ended
+TIMEOUT_S = 600.0  # of each file; some runtimes compile for minutes
+POLL_S = 0.05
+BATCHES = (1, 17)  # some files have a network for each of several batch sizes
+NOT_A_CRASH = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+"""Signals from outside: of the user, of a scheduler, or of a system that is short of memory."""
 
 
-def crashing(files: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
-    """Return why files cannot be run on one image, by name, of those that crash or hang; other failures are no matter.
+def find_crashes(files: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
+    """Return, by name, how the files end that crash or hang; other failures are ignored, the evaluation reports them.
 
     Args:
         files: Runtime and path of each file, by name; `preprocess.json` is beside it.
     """
     left, found = dict(files), dict[str, str]()
     while left and (crash := _first_crash(left)):
-        name, reason = crash
-        found[name] = reason
+        name, end = crash
+        found[name] = end
         del left[name]
     return found
 
@@ -40,15 +47,41 @@ def _first_crash(files: Mapping[str, tuple[str, Path]]) -> tuple[str, str] | Non
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / REQUEST).write_text(json.dumps({name: [runtime, str(path)] for name, (runtime, path) in files.items()}))
-        command = [sys.executable, "-m", "compress.deployment.trial", folder]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "compress.deployment.trial", folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+        )
         try:
-            done = subprocess.run(command, capture_output=True, env=child_environment(), timeout=LONGEST_S)
-            reason = killed_by(done.returncode)
-        except subprocess.TimeoutExpired:
-            reason = f"it hangs, and was ended after {LONGEST_S:.0f} s"
-        current = work / CURRENT
-        name = current.read_text() if current.is_file() else ""
-        return (name, f"{files[name][0]} cannot run {name}: {reason}") if reason and name in files else None
+            end = _wait(process, work / CURRENT)
+        finally:
+            process.kill()
+            process.wait()
+        name = _current(work / CURRENT)
+        return (name, end) if end and name in files else None
+
+
+def _wait(process: subprocess.Popen[bytes], current: Path) -> str:
+    """Wait for the end of a process, and say how it ended; empty where that says nothing of the file it was at."""
+    name, since = "", time.monotonic()
+    while (status := process.poll()) is None:
+        if (now := _current(current)) != name:
+            name, since = now, time.monotonic()
+        if time.monotonic() - since > TIMEOUT_S:
+            return f"it hangs, and was ended after {TIMEOUT_S:.0f} s"
+        time.sleep(POLL_S)
+    if -status in NOT_A_CRASH:
+        return ""
+    return killed_by(status) or f"its process ended by itself, with status {status}"
+
+
+def _current(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def main() -> None:
@@ -59,8 +92,20 @@ def main() -> None:
     work = Path(sys.argv[1])
     for name, (runtime, path) in json.loads((work / REQUEST).read_text()).items():
         (work / CURRENT).write_text(name)
-        with suppress(Exception):  # who runs it next meets it again, and says what it is
-            measure(runtime, Path(path), 1, 0)
+        with suppress(Exception, SystemExit):
+            _run(runtime, Path(path))
+    (work / CURRENT).unlink(missing_ok=True)
+
+
+def _run(runtime: str, path: Path) -> None:
+    import numpy as np
+
+    from compress.deployment.runtimes import find_runtime
+
+    side = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))["resolution"]
+    run = find_runtime(runtime).load(path)
+    for batch in BATCHES:
+        run(np.zeros((batch, 3, side, side), np.float32))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def computes_half(device: torch.device) -> dict[str, bool]:
     """Return whether the hardware computes in each half precision, rather than in FP32 what it widens."""
     if device.type == "cuda":
         return {"fp16": True, "bf16": torch.cuda.get_device_capability(device) >= (8, 0)}
-    if device.type != "cpu":
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return {"fp16": False, "bf16": False}
     bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     kernels = torch.ops.mkldnn

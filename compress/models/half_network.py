@@ -22,6 +22,7 @@ class HalfNetwork(nn.Module):
         super().__init__()
         self.dtype = TYPES[precision]
         self.network = copy.deepcopy(network).to(self.dtype)
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits `[b, classes]` of images `[b, 3, r, r]`, both float32."""

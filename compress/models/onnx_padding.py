@@ -41,12 +41,17 @@ def absorb_padding(proto: ModelProto) -> None:
             continue
         sides = _sides(pad, values)
         options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        own = options.get("pads") or [0, 0, 0, 0]
-        if sides is None or options.get("auto_pad", b"NOTSET") != b"NOTSET" or options.get("ceil_mode"):
+        if (
+            sides is None
+            or len(options["kernel_shape"]) != 2
+            or options.get("auto_pad", b"NOTSET") != b"NOTSET"
+            or options.get("ceil_mode")
+        ):
             continue
-        total = [int(side) + given for side, given in zip(sides, own, strict=True)]
+        own = options.get("pads") or [0, 0, 0, 0]
+        total = [side + given for side, given in zip(sides, own, strict=True)]
         kernel = options["kernel_shape"]
-        if any(side < 0 or side >= length for side, length in zip(total, [*kernel, *kernel], strict=True)):
+        if min(sides) < 0 or any(side >= length for side, length in zip(total, [*kernel, *kernel], strict=True)):
             continue  # ONNX pads by less than the kernel only
         kept = [each for each in node.attribute if each.name != "pads"]
         del node.attribute[:]

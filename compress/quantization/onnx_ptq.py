@@ -20,6 +20,7 @@ from compress.quantization.four_bits import BITS, quantize_linears
 from compress.quantization.method import FloatFile, Quantized
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
+from compress.utils.messages import join_words
 from compress.utils.quiet import quiet
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ def quantize_onnx(
 def _require_finite(proto: ModelProto, method: str) -> None:
     """Refuse a file with a scale that is no number above 0: behind it, all that the network computes is lost."""
     for tensor in onnx_layers.broken_scales(proto):
+        others = join_words(f"`method: {other}`" for other in ("torchao", "nncf") if other != method)
         raise CompressError(
             f"{method} finds no finite range for {tensor}: its values overflow, or are infinite by design (masks); "
-            "leave its layer out with `keep`, or quantize with `method: torchao` or `nncf`"
+            f"leave its layer out with `keep`, or set {others}"
         )
 
 

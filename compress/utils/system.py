@@ -16,8 +16,11 @@ from compress.utils.cpu_quota import cpu_quota
 from compress.utils.processor_name import instruction_sets, processor_name
 
 MAX_OPEN_FILES = 65_536
-ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")}
-"""Distributions that install the same package for other devices."""
+ALTERNATIVES = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn"),
+    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12"),
+}
+"""Other distributions that install the same package."""
 
 
 @cache

@@ -105,8 +105,8 @@ def test_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("stated", "runtime", "words"),
     [
-        ({"AOTI_DEVICE_KEY": "cuda"}, "inductor", "compiled for the device cuda, not cpu; name the other runtime"),
-        ({"AOTI_DEVICE_KEY": "cpu"}, "inductor-cuda", "compiled for the device cpu, not cuda; name the other runtime"),
+        ({"AOTI_DEVICE_KEY": "cuda"}, "inductor", "compiled for cuda, not for cpu; its runtime is inductor-cuda"),
+        ({"AOTI_DEVICE_KEY": "cpu"}, "inductor-cuda", "compiled for cpu, not for cuda; its runtime is inductor"),
         (
             {"AOTI_DEVICE_KEY": "cuda", "compress_gpu": '["NVIDIA T4", "7.5"]'},
             "inductor-cuda",
@@ -115,8 +115,9 @@ def test_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_package_for_another_device_is_refused(
-    tmp_path: Path, stated: dict[str, str], runtime: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: dict[str, str], runtime: str, words: str
 ) -> None:
+    monkeypatch.setattr(gpu, "lacking", list)
     with zipfile.ZipFile(tmp_path / "model.pt2", "w") as package:
         package.writestr("model/data/x.wrapper_metadata.json", json.dumps(stated))
     with pretended_cuda(), pytest.raises(CompressError, match=words):
@@ -155,8 +156,31 @@ def test_a_network_is_compiled_and_run_where_the_gpu_is(
 
 def test_without_a_gpu_it_is_named_with_what_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "DRIVER", "libno_such_driver.so")
-    with pytest.raises(CompressError, match="inductor-cuda needs an NVIDIA GPU: NVIDIA's driver, a PyTorch for CUDA"):
+    with pytest.raises(
+        CompressError, match="inductor-cuda needs NVIDIA GPU: NVIDIA's driver and CUDA toolkit, a PyTorch"
+    ):
         require("inductor-cuda")
+
+
+def test_without_a_cuda_toolkit_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "lacking", list)
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", None)
+    assert missing("inductor-cuda") == ["CUDA toolkit (CUDA_HOME)"]
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", "/usr/local/cuda")
+    assert missing("inductor-cuda") == []
+
+
+def test_a_network_in_training_is_compiled_in_half_precision_as_for_inference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(inductor, "_compile", lambda network, *_: modes.extend(m.training for m in network.modules()))
+    monkeypatch.setattr("torch._inductor.package.package.package_aoti", lambda *_: None)
+    model = network().train()
+    find_runtime("inductor").build(ExportSource(model, 16, tmp_path, precision="bf16"), tmp_path)
+    assert modes and not any(modes) and model.training
 
 
 def test_half_precision_is_that_of_the_weights() -> None:

@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from compress.deployment.artifact_files import artifact_files
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
 from compress.deployment.runtime import ExportSource
-from compress.deployment.runtimes import find_runtime, missing, require
+from compress.deployment.runtimes import find_runtime, require
 from compress.utils.errors import CompressError
 
 NAME = "tensorrt-engine"
@@ -46,10 +47,9 @@ def path(with_gpu: None, networks: Networks, tmp_path: Path) -> Path:
 
 
 def test_without_a_gpu_it_is_named_with_what_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing(NAME) and "pip install tensorrt" in find_runtime(NAME).install
     monkeypatch.setattr(find_runtime(NAME), "packages", ())
     monkeypatch.setattr(gpu, "DRIVER", "libno_such_driver.so")
-    with pytest.raises(CompressError, match="tensorrt-engine needs an NVIDIA GPU: pip install tensorrt, with"):
+    with pytest.raises(CompressError, match="tensorrt-engine needs NVIDIA GPU: pip install tensorrt, with"):
         require(NAME)
 
 
@@ -82,7 +82,7 @@ def test_outputs_and_precisions(
 
 
 def test_layers_that_are_only_named_leave_the_precision_unknown() -> None:
-    stated = tensorrt_engine.Stated("10.0", ["T4"], 2, 1000)
+    info = tensorrt_engine.EngineInfo("10.0", ["T4"], 2, 1000)
     described = {
         "ParameterType": "Convolution",
         "Weights": {"Type": "Half", "Count": 9},
@@ -90,10 +90,12 @@ def test_layers_that_are_only_named_leave_the_precision_unknown() -> None:
     }
     names = [{"Name": "reformat"}, {"Name": "{ForeignNode[conv2]}"}]
     unknown = Coverage(None, 2, None, 1000, None)
-    assert tensorrt_engine.count_layers(names, stated) == unknown == tensorrt_engine.count_layers([], stated)
-    assert tensorrt_engine.count_layers([*names, described], stated) == Coverage(0, 2, 0, 1000, 990)
+    assert tensorrt_engine.count_layers(names, info) == unknown == tensorrt_engine.count_layers([], info)
+    assert tensorrt_engine.count_layers([*names, described], info) == Coverage(0, 2, 0, 1000, 990)
     described["Outputs"] = [{"Dimensions": [1, 4, 10, 10]}]
-    assert tensorrt_engine.count_layers([*names, described], stated) == unknown
+    assert tensorrt_engine.count_layers([*names, described], info) == unknown
+    del described["Weights"]
+    assert tensorrt_engine.count_layers([*names, described], info) == unknown
 
 
 def test_an_engine_for_another_gpu_or_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +104,14 @@ def test_an_engine_for_another_gpu_or_version_is_refused(path: Path, monkeypatch
     words = r"built for NVIDIA T4, 7.5, TensorRT 10.13.3.9, and here is NVIDIA H200, 9.0, TensorRT 10.13.3.9$"
     with pytest.raises(CompressError, match=words):
         runtime.load(path)
-    assert runtime.compiled_for() == ["NVIDIA H200", "9.0", "10.13.3.9"]
     monkeypatch.setattr(fake_tensorrt, "__version__", "8.6.1")
     with pytest.raises(CompressError, match=r"TensorRT 8.6.1 is too old, 10 is needed"):
         runtime.load(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"tensorrt": "10"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"tensorrt": "10"}', '{"tensorrt": "10", "gpu": 5, "convs": 1, "macs": 2}']
+)
 def test_a_damaged_engine_or_statement_is_one_line(path: Path, text: str) -> None:
     runtime = find_runtime(NAME)
     whole = path.read_bytes()
@@ -131,7 +134,7 @@ def test_what_tensorrt_refuses_is_one_line(with_gpu: None, tmp_path: Path) -> No
         CompressError, match=r"TensorRT cannot build an engine: \[optimizer.cpp\] Could not find any im"
     ):
         find_runtime(NAME).build(ExportSource(network(), 1024, tmp_path), tmp_path)
-    with pytest.raises(CompressError, match=r"TensorRT does not take the network: no importer for Det$"):
+    with pytest.raises(CompressError, match=r"TensorRT cannot parse the network: no importer for Det$"):
         tensorrt_engine.build_engine(one_operator(tmp_path, "Det"), 16)
 
 
@@ -140,3 +143,32 @@ def test_what_an_engine_was_built_for_is_stated(path: Path) -> None:
     assert stated == {"tensorrt": "10.13.3.9", "gpu": ["NVIDIA T4", "7.5"], "convs": 2, "macs": TOTAL}
     needs = json.loads(path.with_name("preprocess.json").read_text())["needs"]
     assert needs == find_runtime(NAME).needs(path)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 3, 16, 16)), np.zeros((2, 3, 8, 8), np.float32), np.zeros((0, 3, 16, 16))]
+)
+def test_other_images_are_refused_and_the_next_ones_are_not_affected(path: Path, bad: np.ndarray[Any, Any]) -> None:
+    """An engine reads what is behind the address that it is given."""
+    run, good = find_runtime(NAME).load(path), images(3).numpy()
+    expected = run(good)
+    with pytest.raises(CompressError, match=r"takes images float32 \[batch, 3, 16, 16\]"):
+        run(bad)
+    assert np.array_equal(run(good), expected)
+
+
+def test_what_an_engine_says_when_it_fails_is_passed_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = find_runtime(NAME).load(path)
+
+    def fail(context: fake_tensorrt.Context, _: int) -> bool:
+        tensorrt_engine._logger().log(fake_tensorrt.ILogger.ERROR, "[executionContext.cpp] CUDA failure 2")
+        return False
+
+    monkeypatch.setattr(fake_tensorrt.Context, "execute_async_v3", fail)
+    with pytest.raises(
+        CompressError, match=r"cannot run .*model.engine on 3 images: \[executionContext.cpp\] CUDA fail"
+    ):
+        run(images(3).numpy())
+    monkeypatch.setattr(fake_tensorrt.Engine, "create_execution_context", lambda _: None)
+    with pytest.raises(CompressError, match=r"cannot read .*model.engine: no reason given"):
+        find_runtime(NAME).load(path)

@@ -19,7 +19,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement import batch_size, device
 from compress.measurement.batch_size import BatchSize
-from compress.measurement.device import CPU, choose_device, device_of, exact_float32, on_device
+from compress.measurement.device import CPU, choose_device, computes_half, device_of, exact_float32, on_device
 from compress.measurement.predict import labelled_batches, predict_split
 from compress.measurement.transfer import batches_on
 from compress.models.factory import create_model
@@ -128,6 +128,13 @@ def test_a_network_that_stays_on_the_cpu_is_noticed() -> None:
         pixels, _ = next(labelled_batches(SPLIT, PREPROCESS, 4, device=cuda))
         with pytest.raises(RuntimeError, match="found at least two devices, cuda:0 and cpu"):
             network()(pixels)
+
+
+def test_a_torch_without_onednn_computes_in_no_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, where the operators that are asked do not exist."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert computes_half(torch.device("cpu")) == {"fp16": False, "bf16": False}
 
 
 def test_batches_arrive_in_order_and_a_reader_that_fails_is_heard() -> None:

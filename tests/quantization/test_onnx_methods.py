@@ -301,6 +301,34 @@ def test_a_maximum_does_the_padding_before_it(model: nn.Module, pads: list[list[
     np.testing.assert_allclose(session.run(None, {"images": images(3).numpy()})[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "amounts", "axes", "kernel", "own"),
+    [
+        ((1, 3, 8, 8), [-1, 0, 0, 0], [2, 3], [3, 3], [1, 1, 1, 1]),  # it also crops
+        ((1, 3, 8, 8, 8), [1, 1, 0, 0], [2, 3], [3, 3, 3], [0] * 6),
+        ((1, 3, 8, 8), [1, 1, 0, 0], [1, 2], [3, 3], [0] * 4),
+    ],
+)
+def test_other_paddings_stay(
+    shape: tuple[int, ...], amounts: list[int], axes: list[int], kernel: list[int], own: list[int]
+) -> None:
+    constants = [
+        onnx.numpy_helper.from_array(np.array(amounts), "amounts"),
+        onnx.numpy_helper.from_array(np.array(-np.inf, np.float32), "value"),
+        onnx.numpy_helper.from_array(np.array(axes), "axes"),
+    ]
+    nodes = [
+        onnx.helper.make_node("Pad", ["images", "amounts", "value", "axes"], ["padded"]),
+        onnx.helper.make_node("MaxPool", ["padded"], ["logits"], kernel_shape=kernel, pads=own),
+    ]
+    ends = [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, shape)]
+    ends += [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None)]
+    proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "pool", ends[:1], ends[1:], constants))
+    before = proto.SerializeToString()
+    absorb_padding(proto)
+    assert proto.SerializeToString() == before
+
+
 class Masked(nn.Module):
     """Adds an infinite mask, as attention does, before a convolution sees the softmax of it."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from recipe.recipe_texts import GOOD
 
+from compress.deployment import gpu
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target
 from compress.pipeline.plan import plan_stages
 from compress.recipe.load import parse_recipe
 from compress.results import Artifact
+from compress.stages.export.crashes import without_crashes
 from compress.stages.export.logits import require_no_overflow
 from compress.stages.export.make import _ran_in, served
 from compress.stages.planned import PlannedStage
@@ -55,6 +59,44 @@ def test_keys_change_only_where_the_files_do() -> None:
         exports(f"{apple}    precision: fp16\n", "[distilled]")["distilled"].key
         == exports(apple, "[distilled]")["distilled"].key
     )
+
+
+@pytest.mark.parametrize("runtime", ["inductor-cuda", "tensorrt-engine"])
+def test_a_recipe_for_a_gpu_is_planned_without_one(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a laptop, where a finished run is looked at; files for another GPU are others."""
+    monkeypatch.setattr(gpu, "lacking", lambda: ["NVIDIA GPU"])
+    line = f"    runtimes: [{runtime}]\n"
+    here = exports(line, "[distilled]")["distilled"]
+    assert here.files == (runtime,)
+    monkeypatch.setattr(gpu, "kind", lambda: ["NVIDIA T4", "7.5"])
+    assert exports(line, "[distilled]")["distilled"].key != here.key
+
+
+def test_files_that_crash_are_left_out_and_what_they_share_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {name: tmp_path / name / "model" for name in ("onnx", "openvino", "tensorrt")}
+    for path in paths.values():
+        path.parent.mkdir()
+        path.touch()
+    shared, other = Target("onnxruntime-cuda"), Target("openvino", "bf16")
+    built = {Target("onnxruntime"): paths["onnx"], shared: paths["onnx"], other: paths["openvino"]}
+    built[Target("tensorrt")] = paths["tensorrt"]
+    tried: list[str] = []
+
+    def crashes(files: dict[str, tuple[str, Path]]) -> dict[str, str]:
+        tried.extend(files)
+        return dict.fromkeys((shared.name, other.name), "its process was killed by SIGSEGV")
+
+    monkeypatch.setattr("compress.stages.export.crashes.find_crashes", crashes)
+    failed = {Target("ncnn"): "no such operator"}
+    assert list(without_crashes("int8", built, failed)) == [Target("onnxruntime"), Target("tensorrt")]
+    assert tried == ["onnxruntime", "onnxruntime-cuda", "openvino bf16"], "what runs elsewhere is not tried"
+    assert list(failed) == [Target("ncnn"), shared, other]
+    assert failed[other].startswith(
+        "int8 crashes openvino (its process was killed by SIGSEGV), a fault of openvino: rem"
+    )
+    assert paths["onnx"].is_file() and not paths["openvino"].parent.exists() and paths["tensorrt"].is_file()
 
 
 def test_half_precision_that_overflows_is_refused_with_its_share() -> None:

@@ -112,6 +112,10 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     assert export._runtimes_for(stages["int8"], recipe) == ["onnxruntime", "openvino", "ncnn"]
     written = stages["int8"].model_copy(update={"method": "torchao"})
     assert export._runtimes_for(written, recipe) == ["onnxruntime", "openvino"], "ncnn has a method of its own only"
+    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name == "tensorrt-engine" else ["it"])
+    assert export._runtimes_for(written, recipe) == [], "its integers are for x86"
+    portable = written.model_copy(update={"target": "portable"})
+    assert export._runtimes_for(portable, recipe) == ["tensorrt-engine"]
 
 
 def finished(job: Job) -> tuple[Path, RunRecord]:

@@ -203,6 +203,7 @@ class ExportStage(StageKind):
         if isinstance(variant, QuantizeStage):
             methods = {name: variant.method_for(recipe, find_runtime(name).quantizers) for name in supported}
             supported = [name for name in supported if (own := methods[name]) and not quantizer(own).missing()]
+            supported = [name for name in supported if find_runtime(name).target in (None, variant.target)]
         if is_onnx_network(recipe, variant.id):
             supported = [name for name in supported if find_runtime(name).from_onnx]
         return [name for name in supported if not missing(name)]

@@ -26,6 +26,7 @@ from compress.registry import quantizer
 from compress.stages.context import BATCH, StageContext
 from compress.stages.evaluation import LOGITS
 from compress.stages.export import ExportStage
+from compress.stages.export.crashes import without_crashes
 from compress.stages.export.temperature import fold_temperature, logits_in_runtime
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
@@ -79,7 +80,8 @@ class FloatParent:
             try:
                 targets, model = list(map(Target, runtimes)), self._network.classifier
                 made = self._export_by(method, model, targets, folder, preprocess, failed, stage)
-                if stage.temperature_scaling and (scaled := self._scaled(method, made)):
+                made = without_crashes(self._id, made, failed)
+                if made and stage.temperature_scaling and (scaled := self._scaled(method, made)):
                     made = self._export_by(method, scaled, list(made), folder, preprocess, failed, stage)
                 built |= made
             except CompressError as error:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compress.deployment.export import Target
-from compress.deployment.runtimes import find_runtime
-from compress.deployment.trial import crashing
 from compress.stages.export.by_method import FloatParent
 from compress.utils.errors import CompressError
 
@@ -28,14 +26,6 @@ class Files:
         path = self.built.pop(target)
         if path not in self.built.values():
             shutil.rmtree(path.parent, ignore_errors=True)
-
-    def leave_out_crashing(self) -> None:
-        """Leave out files that would take the process of the run with them."""
-        own = {target.name: target for target in self.built if not find_runtime(target.runtime).runs_on}
-        crashed = crashing({name: (target.runtime, self.built[target]) for name, target in own.items()})
-        for name, reason in crashed.items():
-            remedy = "choose another runtime, or quantize with another method"
-            self.leave_out(own[name], CompressError(f"{reason}, a fault of {own[name].runtime}; {remedy}"))
 
     @property
     def reasons(self) -> dict[str, str]:

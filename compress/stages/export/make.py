@@ -30,6 +30,7 @@ from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
+from compress.stages.export.crashes import without_crashes
 from compress.stages.export.files import Files
 from compress.stages.export.logits import BATCH, outputs_in, require_no_overflow, store_logits
 from compress.stages.export.problems import integer_remedy
@@ -75,7 +76,6 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     _clear(folder)
     variant = _load(context, planned.parent, stage.temperature_scaling)
     files = _write(context, planned, variant, folder)
-    files.leave_out_crashing()
     rows: dict[Target, Artifact] = {}
     for target, path in list(files.built.items()):
         if find_runtime(target.runtime).runs_on:
@@ -133,6 +133,7 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     files = Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
     own, path = [target for target in targets if target.runtime not in methods], folder / "artifacts"
     built = export_files(variant.model, path, own, preprocess, files.left_out, stage.options) if own else {}
+    built = without_crashes(variant.id, built, files.left_out)
     if files.source:
         built |= files.source.export(methods, path, preprocess, files.left_out, stage)
     files.built = {target: built[target] for target in targets if target in built}

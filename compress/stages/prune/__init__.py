@@ -75,7 +75,9 @@ class PruneStage(StageKind, Channels):
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
         if self.target_latency:
-            return {**settings, "machine": machine(recipe)}
+            runtime = find_runtime(self.target_latency.runtime)
+            made_for = {} if runtime.portable else {"compiled_for": runtime.compiled_for()}
+            return {**settings, "machine": {**machine(recipe), **made_for}}
         return {**settings, "counts": "nearest"}  # to the target; older versions stopped at a common ratio
 
     def packages(self) -> tuple[str, ...]:

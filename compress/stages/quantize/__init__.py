@@ -208,7 +208,7 @@ class QuantizeStage(StageKind):
             del settings["diagnose"]
         if self.keep_accuracy is not None and self.observer is None:
             settings["observers"] = "tried"  # other observers than the default, after a collapse
-        if self.method == "onnxruntime":
+        if self.method != AUTO and quantizer(self.method).in_file:
             settings["padding"] = "absorbed"  # before, infinite padding made its scales infinite
         return settings
 
