@@ -24,7 +24,7 @@ ERRORS = (
     "OSError('libx.so.1: cannot open shared object')",
     "RuntimeError('no')",
 )
-OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "ncnn", "pnnx", "executorch", "zeus")
+OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "ncnn", "pnnx", "executorch", "zeus", "tensorrt")
 
 
 @pytest.fixture
