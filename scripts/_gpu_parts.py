@@ -111,7 +111,7 @@ def machine(setting: Setting) -> Result:
 def tests(setting: Setting) -> Result:
     """Run the tests that are marked `gpu`; without a GPU they are skipped."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.gpu" in path.read_text()]
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-q", *map(str, files)]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-v", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     last = (done.stdout.strip().splitlines() or [""])[-1]
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
