@@ -38,6 +38,7 @@ LARGEST = 6e6  # parameters of the networks that are drawn, where a family has s
 SIDES = (32, 64)
 LIMIT_S = 300.0  # of a core, so that other work on the machine does not count
 CLEAN = ("works", "refused")
+LONGEST = 400  # characters of a message that are kept
 INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
 
 
@@ -56,10 +57,15 @@ class Outcome:
     """What became of a combination: `works`, `refused` before training, or a finding."""
 
     number: int
-    combination: Combination
+    family: str
+    model: str
+    side: int
     outcome: str
     message: str
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.model}@{self.side}: {self.outcome} {self.message}"
 
 
 def families() -> dict[str, list[str]]:
@@ -185,7 +191,8 @@ def campaign(numbers: Sequence[int], seed: int, limit_s: float, work: Path) -> I
         started = time.monotonic()
         outcome, message = in_process(combination, images, folder, limit_s)
         shutil.rmtree(folder, ignore_errors=True)
-        yield Outcome(number, combination, outcome, message, round(time.monotonic() - started, 1))
+        drawn = combination.family, combination.model, combination.side
+        yield Outcome(number, *drawn, outcome, message[:LONGEST], round(time.monotonic() - started, 1))
 
 
 def preload() -> None:
@@ -203,18 +210,13 @@ def preload() -> None:
 
 def summarize(lines: Sequence[str]) -> bool:
     """Print outcomes and families of a file of outcomes, and return whether all are clean."""
-    last = {row["number"]: row for row in map(json.loads, lines)}
-    rows = [last[number] for number in sorted(last)]
-    print(f"{len(rows)} combinations:", dict(Counter(row["outcome"] for row in rows)))
-    by_family: dict[str, Counter[str]] = {}
-    for row in rows:
-        by_family.setdefault(row["combination"]["family"], Counter())[row["outcome"]] += 1
-    works = sorted(family for family, outcomes in by_family.items() if outcomes["works"])
-    print(f"{len(works)} of {len(by_family)} families work to the end:", ", ".join(works))
-    findings = [row for row in rows if row["outcome"] not in CLEAN]
-    for row in findings:
-        model = f"{row['combination']['model']}@{row['combination']['side']}"
-        print(f"finding {row['number']} {model}: {row['outcome']} {row['message']}")
+    last = {each.number: each for each in (Outcome(**json.loads(line)) for line in lines)}
+    print(f"{len(last)} combinations:", dict(Counter(each.outcome for each in last.values())))
+    works = sorted({each.family for each in last.values() if each.outcome == "works"})
+    print(f"{len(works)} of {len({each.family for each in last.values()})} families work to the end:", ", ".join(works))
+    findings = [last[number] for number in sorted(last) if last[number].outcome not in CLEAN]
+    for each in findings:
+        print("finding", each)
     return not findings
 
 
@@ -240,8 +242,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for one in campaign(numbers, options.seed, options.limit, Path(work)):
             clean &= one.outcome in CLEAN
-            model = f"{one.combination.model}@{one.combination.side}"
-            print(f"{one.number} {model}: {one.outcome} {one.message} ({one.seconds} s)", flush=True)
+            print(f"{one} ({one.seconds} s)", flush=True)
             if options.json:
                 with options.json.open("a") as file:
                     file.write(json.dumps(asdict(one)) + "\n")
