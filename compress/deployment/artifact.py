@@ -13,12 +13,13 @@ from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, require_pixels
 from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
 from compress.deployment.runtime import Array, Runner, Runtime, require_images
-from compress.deployment.runtimes import require_engine, runtime_entry
+from compress.deployment.runtimes import find_runtime, require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
 from compress.models.class_list import CLASSES, ClassList, beside
 from compress.registry import RUNTIMES
 from compress.utils.checksums import require_unchanged_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.precision import HALF
 
 BATCH_SIZE = 32  # number of images that run through an artifact at once
 
@@ -217,11 +218,23 @@ def find_artifact(path: Path, runtime: str | None = None) -> tuple[Path, str]:
     file = _file(path, endings, runtime is not None)
     if not file.name.endswith(endings):
         raise UsageError(f"{path} is not an artifact: runtimes read files that end in {', '.join(endings)}")
-    name = next((name for name, entry in candidates.items() if file.name.endswith(entry.reads)), None)
-    if name is None:
+    names = [name for name, entry in candidates.items() if file.name.endswith(entry.reads)]
+    if not names:
         assert runtime
         raise UsageError(f"the runtime {runtime} does not read {file}: it reads {', '.join(candidates[runtime].reads)}")
-    return file, name
+    return file, _for_device(file, names)
+
+
+def _for_device(file: Path, names: Sequence[str]) -> str:
+    """Return the first of the runtimes that read a file; of one that has files for each device, the folder's."""
+    same = [name for name in names if RUNTIMES[name].where == RUNTIMES[names[0]].where]
+    formats = {name: find_runtime(name).format for name in same} if len(same) > 1 else {}
+    folder = file.parent.name
+    return next((name for name, own in formats.items() if folder == own or folder in _halves(own)), names[0])
+
+
+def _halves(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}-{precision}" for precision in HALF)
 
 
 def _file(path: Path, endings: Sequence[str], take_first: bool) -> Path:

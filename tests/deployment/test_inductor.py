@@ -19,6 +19,7 @@ from pretended_cuda import OnCuda, pretended_cuda
 from torch import nn
 
 from compress.deployment import gpu, inductor, inductor_profile, inductor_source
+from compress.deployment.artifact import find_artifact
 from compress.deployment.bench import bench_layers
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target, export, export_files
@@ -122,6 +123,22 @@ def test_a_package_for_another_device_is_refused(
         package.writestr("model/data/x.wrapper_metadata.json", json.dumps(stated))
     with pretended_cuda(), pytest.raises(CompressError, match=words):
         find_runtime(runtime).load(tmp_path / "model.pt2")
+
+
+@pytest.mark.parametrize(
+    ("folder", "runtime"),
+    [
+        ("inductor", "inductor"),
+        ("inductor-bf16", "inductor"),
+        ("mine", "inductor"),
+        ("inductor-cuda", "inductor-cuda"),
+        ("inductor-cuda-fp16", "inductor-cuda"),
+    ],
+)
+def test_a_package_is_loaded_for_the_device_of_its_folder(tmp_path: Path, folder: str, runtime: str) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "model.pt2").touch()
+    assert find_artifact(tmp_path / folder)[1] == runtime
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
