@@ -83,5 +83,4 @@ def _row(target: Target, model: Any, images: Any, expected: Any, folder: Path) -
         "agreement": float((logits.argmax(1) == expected.argmax(1)).mean()),
         "ran_in": coverage.precisions,
         **{f"batch{batch}_ms": summary([times[batch]], [times[batch]])["p50_ms"] for batch in runs},
-        "torch": torch.__version__,
     }

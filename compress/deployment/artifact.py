@@ -229,12 +229,8 @@ def _for_device(file: Path, names: Sequence[str]) -> str:
     """Return the first of the runtimes that read a file; of one that has files for each device, the folder's."""
     same = [name for name in names if RUNTIMES[name].where == RUNTIMES[names[0]].where]
     formats = {name: find_runtime(name).format for name in same} if len(same) > 1 else {}
-    folder = file.parent.name
-    return next((name for name, own in formats.items() if folder == own or folder in _halves(own)), names[0])
-
-
-def _halves(name: str) -> tuple[str, ...]:
-    return tuple(f"{name}-{precision}" for precision in HALF)
+    folders = {f"{own}{end}": name for name, own in reversed(formats.items()) for end in ("", *(f"-{p}" for p in HALF))}
+    return folders.get(file.parent.name, names[0])
 
 
 def _file(path: Path, endings: Sequence[str], take_first: bool) -> Path:

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -65,16 +66,20 @@ def main() -> None:
 
 def measure(name: str, path: Path, batch: int, threads: int) -> MemoryRecord:
     """Load an artifact in this process and run it on `threads` threads, or on all cores if that is 0."""
+    run_on_zeros(name, path, [batch] * RUNS, threads)
+    return MemoryRecord(peak_bytes=_peak_bytes())
+
+
+def run_on_zeros(name: str, path: Path, batches: Sequence[int], threads: int = 0) -> None:
+    """Load an artifact in this process and run it on batches of zeros; 0 threads are all cores."""
     import numpy as np
 
     from compress.deployment.runtimes import find_runtime
 
-    resolution = json.loads((path.parent / "preprocess.json").read_text())["resolution"]
-    runtime = find_runtime(name)
-    run = runtime.load(path, threads or None)
-    for _ in range(RUNS):
-        run(np.zeros((batch, 3, resolution, resolution), np.float32))
-    return MemoryRecord(peak_bytes=_peak_bytes())
+    side = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))["resolution"]
+    run = find_runtime(name).load(path, threads or None)
+    for batch in batches:
+        run(np.zeros((batch, 3, side, side), np.float32))
 
 
 def _peak_bytes() -> int | None:

@@ -22,7 +22,6 @@ from compress.models.onnx_export import INPUT
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import version_of
 
-ENDING = ".engine"
 INTEGER, HALF = ("Int8",), ("Half",)
 """Types of weights, as TensorRT's engine inspector names them."""
 MIN_DESCRIBED = 0.99
@@ -44,7 +43,7 @@ class TensorRtEngine(Runtime):
 
     format = "tensorrt-engine"
     files = ("model.engine", "model.engine.json")
-    reads = (ENDING,)
+    reads = (".engine",)
     engine = "tensorrt"
     packages = ("onnx", "onnxscript", "torch", "tensorrt")
     install = "pip install tensorrt, with NVIDIA's driver and a PyTorch for CUDA"

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from compress.deployment.memory import child_environment
+from compress.deployment.memory import child_environment, run_on_zeros
 from compress.utils.processes import killed_by
 
 REQUEST, CURRENT = "request.json", "current"
@@ -93,19 +93,8 @@ def main() -> None:
     for name, (runtime, path) in json.loads((work / REQUEST).read_text()).items():
         (work / CURRENT).write_text(name)
         with suppress(Exception, SystemExit):
-            _run(runtime, Path(path))
+            run_on_zeros(runtime, Path(path), BATCHES)
     (work / CURRENT).unlink(missing_ok=True)
-
-
-def _run(runtime: str, path: Path) -> None:
-    import numpy as np
-
-    from compress.deployment.runtimes import find_runtime
-
-    side = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))["resolution"]
-    run = find_runtime(runtime).load(path)
-    for batch in BATCHES:
-        run(np.zeros((batch, 3, side, side), np.float32))
 
 
 if __name__ == "__main__":

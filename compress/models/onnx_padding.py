@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress.models.onnx_rewrite import constants_of
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
@@ -23,15 +25,8 @@ def absorb_padding(proto: ModelProto) -> None:
     Paddings of other values, along channels or images, or of which something else reads the result stay.
     """
     from onnx import helper
-    from onnx.numpy_helper import to_array
 
-    graph = proto.graph
-    values: dict[str, Array] = {tensor.name: to_array(tensor) for tensor in graph.initializer}
-    values |= {
-        node.output[0]: to_array(node.attribute[0].t)
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute[0].name == "value"
-    }
+    graph, values = proto.graph, constants_of(proto)
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(output.name for output in graph.output)
     pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
@@ -41,16 +36,11 @@ def absorb_padding(proto: ModelProto) -> None:
             continue
         sides = _sides(pad, values)
         options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        if (
-            sides is None
-            or len(options["kernel_shape"]) != 2
-            or options.get("auto_pad", b"NOTSET") != b"NOTSET"
-            or options.get("ceil_mode")
-        ):
+        kernel, automatic = options["kernel_shape"], options.get("auto_pad", b"NOTSET") != b"NOTSET"
+        if sides is None or len(kernel) != 2 or automatic or options.get("ceil_mode"):
             continue
         own = options.get("pads") or [0, 0, 0, 0]
         total = [side + given for side, given in zip(sides, own, strict=True)]
-        kernel = options["kernel_shape"]
         if min(sides) < 0 or any(side >= length for side, length in zip(total, [*kernel, *kernel], strict=True)):
             continue  # ONNX pads by less than the kernel only
         kept = [each for each in node.attribute if each.name != "pads"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,15 @@ def graphs(graph: GraphProto) -> Iterator[GraphProto]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from graphs(attribute.g)
+
+
+def constants_of(proto: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the values that a graph states, as initialisers or `Constant` nodes, by name."""
+    from onnx.numpy_helper import to_array
+
+    stored = {tensor.name: to_array(tensor) for tensor in proto.graph.initializer}
+    stated = [(node, node.attribute[0]) for node in proto.graph.node if node.op_type == "Constant"]
+    return stored | {node.output[0]: to_array(each.t) for node, each in stated if each.name == "value"}
 
 
 def foreign_operators(proto: ModelProto) -> list[str]:

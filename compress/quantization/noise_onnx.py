@@ -16,6 +16,7 @@ from torch import Tensor
 
 from compress.measurement.onnx_count import session_with
 from compress.models.onnx_network import OnnxNetwork
+from compress.models.onnx_rewrite import constants_of
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import FloatFile, Quantized
 from compress.quantization.noise_sums import LayerErrors, LayerRun, QuantizedInput
@@ -114,7 +115,7 @@ def _layers(exact: ModelProto, made: ModelProto, names: Mapping[str, str]) -> li
     """Find the layers whose input is rounded to integers of one scale, and whose weight is rounded too."""
     floats = {node.name: node for node in exact.graph.node}
     makers, float_makers = _makers(made), _makers(exact)
-    constants = _constants(made)
+    constants = constants_of(made)
     found = []
     for node in made.graph.node:
         layer = floats[node.name] if node.name in names else None
@@ -154,20 +155,11 @@ def _before_moves(name: str, makers: Mapping[str, NodeProto]) -> tuple[NodeProto
     return maker, moves
 
 
-def _constants(proto: ModelProto) -> dict[str, Array]:
-    from onnx.helper import get_attribute_value
-    from onnx.numpy_helper import to_array
-
-    stored = {tensor.name: to_array(tensor) for tensor in proto.graph.initializer}
-    values = [(node, node.attribute[0]) for node in proto.graph.node if node.op_type == "Constant"]
-    return stored | {n.output[0]: to_array(get_attribute_value(each)) for n, each in values if each.name == "value"}
-
-
 class _Values(dict[str, Tensor]):
     """Values of tensors of a file that do not depend on the images, by name; of the others there are none."""
 
     def __init__(self, proto: ModelProto, names: Sequence[str]) -> None:
-        constants = _constants(proto)
+        constants = constants_of(proto)
         known, computed = set(constants), []
         for node in proto.graph.node:
             if node.input and known.issuperset(filter(None, node.input)):
