@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 
 aten = torch.ops.aten
+LOST = 4  # times the widest layer's channels; where torch-pruning follows a network, it is at most twice
 _TOKEN_LAYERS = (aten.addmm.default, aten.mm.default, aten.native_layer_norm.default)  # with channels last
 
 
@@ -56,6 +58,7 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
         refuse_padded_channels(model, resolution)
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
+        _bound(graph, model)
         for items in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
             group = CoupledGroup()
             for item in items:
@@ -68,6 +71,34 @@ def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> lis
                     group.layers.append(names[module])
             groups.append(group)
     return groups
+
+
+class _Mappings(list[Any]):
+    """What becomes of channels between two operations, which refuses to make more of them than `most`.
+
+    Of reshapes such as those of windows and attention heads, torch-pruning multiplies channels without end.
+    """
+
+    most = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return (mapping and partial(self._mapped, mapping) for mapping in super().__iter__())
+
+    def _mapped(self, mapping: Callable[[Sequence[Any]], Sequence[Any]], channels: Sequence[Any]) -> Sequence[Any]:
+        mapped = mapping(channels)
+        if len(mapped) > self.most:
+            raise ValueError("it loses track of the channels in a reshape")
+        return mapped
+
+
+def _bound(graph: Any, model: nn.Module) -> None:
+    """Have torch-pruning stop where the channels that it follows are far more than the widest layer has."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    widest = max((max(layer.weight.shape[:2]) for layer in layers), default=0)
+    for node in graph.module2node.values():
+        for dependency in node.dependencies:
+            dependency.index_mapping = _Mappings(dependency.index_mapping)
+            dependency.index_mapping.most = LOST * widest
 
 
 class _ChannelPads(TorchDispatchMode):  # type: ignore[no-untyped-call]

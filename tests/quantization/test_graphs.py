@@ -11,9 +11,14 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torchao.quantization.pt2e import qat_utils
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-from compress.quantization.capture import converted, layer_bits, quantized_convolutions
+from compress.quantization.capture import capture, converted, layer_bits, quantized_convolutions
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.pt2e import convert, prepare
 from compress.quantization.ptq import quantize
+from compress.quantization.qat import freeze, prepare_aware
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError
 
@@ -118,3 +123,27 @@ def test_rebuilding_one_network_does_not_change_how_the_next_is_calibrated() -> 
     rebuild_graph(small(), EXAMPLE, state, scales)
     _, again = record_graph(quantize(small(), [images(16)], EXAMPLE).network)
     assert again == scales
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_a_graph_is_converted_as_by_torchao_without_its_search(aware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), *small())
+    if aware:
+        observed = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
+    else:
+        observed = prepare(capture(model, EXAMPLE), QuantizationConfig(observer="minmax"))
+    observed(images(4))
+    observed = freeze(observed) if aware else observed
+    expected = convert_pt2e(copy.deepcopy(observed))
+    captured = []
+    capture_pattern = qat_utils._get_aten_graph_module_for_pattern
+    monkeypatch.setattr(
+        qat_utils,
+        "_get_aten_graph_module_for_pattern",
+        lambda *arguments, **options: captured.append(1) or capture_pattern(*arguments, **options),
+    )
+    graph = convert(observed)
+    assert len(captured) == (24 if aware else 0)
+    assert graph.code == expected.code
+    assert torch.equal(graph(images(4, 1)), expected(images(4, 1)))
