@@ -6,6 +6,7 @@ Images are uint8 `[n, 3, h, w]`. Settings have the same names and defaults as in
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from compress.measurement.compute import bit_operations, count, evaluating, macs
 from compress.measurement.device import device_of
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
+from compress.pruning.prunable import find_prunable, said
 from compress.pruning.search import prune_channels
 from compress.quantization.choice import Demands, first_able, of_variants
 from compress.quantization.config import QuantizationConfig
@@ -40,7 +42,7 @@ from compress.training.fit import FitResult, fit
 from compress.training.freeze import flags_restored, freezing
 from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressWarning, UsageError
 from compress.utils.messages import unknown
 
 S = TypeVar("S", bound=Section)
@@ -146,7 +148,9 @@ def distill(
 
 
 def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
-    """Return a copy of `model` without its least important channels; see `compress.pruning.channels.prune_channels`.
+    """Return a copy of `model` without its least important channels; see `compress.pruning.search.prune_channels`.
+
+    Warns of layers that torch-pruning cannot follow, which keep their channels.
 
     Args:
         resolution: Side of its input in pixels.
@@ -156,7 +160,11 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
         UsageError: a setting is wrong, or the target cannot be reached.
         CompressError: the architecture cannot be pruned.
     """
-    return prune_channels(model, resolution, _settings(Channels, settings))
+    channels = _settings(Channels, settings)
+    found = find_prunable(model, resolution, channels)
+    if found.left:
+        warnings.warn(said(found.left), CompressWarning, stacklevel=2)
+    return prune_channels(model, resolution, channels, prunable=found)
 
 
 def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = AUTO, **settings: Any) -> nn.Module:

@@ -38,7 +38,7 @@ from compress.utils.system import free_bytes
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
 
-REVISION = 3  # raised when a dry run checks more
+REVISION = 4  # raised when a dry run checks more
 SECTION, PASSED = "passed", "preflight.json"  # in the store
 LIMIT_S = 60.0  # no stage is begun after this; the next dry run goes on with the others
 # one train image more than a step has: some losses compare with images outside of it

@@ -35,10 +35,12 @@ def remove_channels(
     settings: Channels,
     kept: Sequence[nn.Module],
     outputs: torch.Size,
+    watch: Callable[[str, bool, Sequence[int]], None] | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
-    `outputs` is the shape of its outputs for one image.
+    `outputs` is the shape of its outputs for one image. `watch` is told what is removed: from which module, whether of
+    its outputs or of its inputs, and which of those it still has.
 
     Raises:
         CompressError: torch-pruning cannot trace this architecture, or would remove classes.
@@ -48,7 +50,7 @@ def remove_channels(
     shares = ratio if isinstance(ratio, Mapping) else {}
     ratios = {name: _ratio(model, name, share, settings.round_to) for name, share in shares.items()}
     with boundary("torch-pruning", type(model).__name__):
-        copied = copy.deepcopy(model).eval()
+        copied = duplicate(model).eval()
         for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
             parameter.grad = None if original.grad is None else original.grad.clone()
         attention = _attention(copied)
@@ -68,7 +70,13 @@ def remove_channels(
                 in_channel_groups={},  # the shared defaults of these two would keep every network alive
                 out_channel_groups={},
             )
-        pruner.step()
+        modules = {module: name for name, module in copied.named_modules()}
+        for group in pruner.step(interactive=True):
+            for item in group:
+                name = modules.get(item.dep.target.module)
+                if watch and name:
+                    watch(name, pruner.DG.is_out_channel_pruning_fn(item.dep.handler), item.idxs)
+            group.prune()
         for module in attention:
             _narrow_heads(module)
         copied.zero_grad(set_to_none=True)
@@ -122,4 +130,18 @@ def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tenso
     model.zero_grad(set_to_none=True)
     for pixels, labels in batches:
         F.cross_entropy(model(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
-    model.train().eval()  # networks such as LeViT cache tensors of the graph in eval mode, until they train
+    forget_caches(model)
+
+
+def duplicate(model: nn.Module) -> nn.Module:
+    """Copy a network without what it caches."""
+    forget_caches(model)
+    return copy.deepcopy(model)
+
+
+def forget_caches(model: nn.Module) -> None:
+    """Drop tensors that networks such as LeViT cache in eval mode until they train, and which cannot be copied."""
+    flags = {module: module.training for module in model.modules()}
+    model.train()
+    for module, training in flags.items():
+        module.training = training

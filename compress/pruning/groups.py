@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,12 +16,14 @@ from torch.utils._pytree import tree_leaves
 
 from compress.measurement.compute import evaluating
 from compress.models.heads import classifiers, layers_named
-from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 
 aten = torch.ops.aten
-LOST = 4  # times the widest layer's channels; where torch-pruning follows a network, it is at most twice
+MAX_STEPS = 3_000  # of a layer's channels through the network, 1,300 in DenseNet-201
+MOST_AT_ONCE, MOST_IN_ALL = 4, 200
+"""Channels that are followed, in the channels of the widest layer: at most 2 and 55 in timm's smaller networks that
+torch-pruning follows; the latter grows with their depth."""
 _TOKEN_LAYERS = (aten.addmm.default, aten.mm.default, aten.native_layer_norm.default)  # with channels last
 
 
@@ -45,60 +47,103 @@ def kept_layers(model: nn.Module, resolution: int, patterns: Sequence[str]) -> l
     return [*classifiers(model, resolution).values(), *layers_named(model, patterns).values()]
 
 
-def coupled_groups(model: nn.Module, resolution: int, settings: Channels) -> list[CoupledGroup]:
-    """Find the groups of layers that lose channels together; groups with a layer that keeps its channels are left out.
+def coupled_groups(
+    model: nn.Module, resolution: int, kept: Sequence[nn.Module]
+) -> tuple[list[CoupledGroup], list[nn.Module]]:
+    """Find the groups of layers that lose channels together, and the layers whose channels torch-pruning cannot follow.
+
+    Groups with a layer that is `kept` are left out.
 
     Raises:
-        CompressError: torch-pruning cannot trace this architecture.
+        CompressError: torch-pruning cannot trace this architecture, or follow the channels of any layer.
     """
-    kept = kept_layers(model, resolution, settings.keep)
     names = {module: name for name, module in model.named_modules()}
-    groups = []
+    groups: list[CoupledGroup] = []
+    lost: list[nn.Module] = []
+    seen = set(kept)
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
         refuse_padded_channels(model, resolution)
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-        _bound(graph, model)
-        for items in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
-            group = CoupledGroup()
-            for item in items:
-                module = item.dep.target.module
-                if module not in names:  # an operation, or a parameter of its own
-                    continue
-                of_outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
-                (group.outputs if of_outputs else group.inputs)[names[module]] = len(item.idxs)
-                if of_outputs and isinstance(module, nn.Conv2d | nn.Linear) and names[module] not in group.layers:
-                    group.layers.append(names[module])
-            groups.append(group)
-    return groups
+        followed = _Followed(model)
+        followed.watch(graph)
+        failure = None
+        for layer in [module for module in graph.module2node if isinstance(module, nn.Conv2d | nn.Linear)]:
+            if layer in seen:
+                continue
+            followed.restart()
+            try:
+                group = _group(graph, layer, names)
+            except TimeoutError:
+                raise
+            except Exception as error:
+                failure = failure or error
+                lost.append(layer)
+                continue
+            members = {model.get_submodule(name) for name in group.layers}
+            if members.isdisjoint(kept):
+                groups.append(group)
+            seen |= members
+        if failure and not groups:
+            raise failure
+    return groups, lost
 
 
-class _Mappings(list[Any]):
-    """What becomes of channels between two operations, which refuses to make more of them than `most`.
+def _group(graph: Any, layer: nn.Module, names: Mapping[nn.Module, str]) -> CoupledGroup:
+    """Follow the outputs of a layer."""
+    pruner, group = graph.get_pruner_of_module(layer), CoupledGroup()
+    for item in graph.get_pruning_group(layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer)))):
+        module = item.dep.target.module
+        if module not in names:  # an operation, or a parameter of its own
+            continue
+        of_outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
+        (group.outputs if of_outputs else group.inputs)[names[module]] = len(item.idxs)
+        if of_outputs and isinstance(module, nn.Conv2d | nn.Linear) and names[module] not in group.layers:
+            group.layers.append(names[module])
+    return group
 
-    Of reshapes such as those of windows and attention heads, torch-pruning multiplies channels without end.
+
+class _Followed:
+    """Bounds how far torch-pruning follows the channels of one layer.
+
+    Of reshapes such as those of windows and attention heads, it multiplies channels without end, and where channels are
+    split and joined over and over, it follows every path.
     """
 
-    most = 0
+    def __init__(self, model: nn.Module) -> None:
+        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        self.widest = max((max(layer.weight.shape[:2]) for layer in layers), default=0)
+        self.steps = self.channels = 0
 
-    def __iter__(self) -> Iterator[Any]:
-        return (mapping and partial(self._mapped, mapping) for mapping in super().__iter__())
+    def watch(self, graph: Any) -> None:
+        """Bound what a dependency graph follows from now on."""
+        for node in graph.module2node.values():
+            for dependency in node.dependencies:
+                dependency.index_mapping = _Mappings(dependency.index_mapping)
+                dependency.index_mapping.followed = self
 
-    def _mapped(self, mapping: Callable[[Sequence[Any]], Sequence[Any]], channels: Sequence[Any]) -> Sequence[Any]:
+    def restart(self) -> None:
+        """Begin with another layer."""
+        self.steps = self.channels = 0
+
+    def mapped(self, mapping: Callable[[Sequence[Any]], Sequence[Any]], channels: Sequence[Any]) -> Sequence[Any]:
+        """Map channels to those of the next operation."""
         mapped = mapping(channels)
-        if len(mapped) > self.most:
-            raise ValueError("it loses track of the channels in a reshape")
+        self.steps += 1
+        self.channels += len(mapped)
+        too_many = len(mapped) > MOST_AT_ONCE * self.widest or self.channels > MOST_IN_ALL * self.widest
+        if too_many or self.steps > MAX_STEPS:
+            raise ValueError("it loses track of the channels in a reshape, split or join")
         return mapped
 
 
-def _bound(graph: Any, model: nn.Module) -> None:
-    """Have torch-pruning stop where the channels that it follows are far more than the widest layer has."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    widest = max((max(layer.weight.shape[:2]) for layer in layers), default=0)
-    for node in graph.module2node.values():
-        for dependency in node.dependencies:
-            dependency.index_mapping = _Mappings(dependency.index_mapping)
-            dependency.index_mapping.most = LOST * widest
+class _Mappings(list[Any]):
+    """Mappings of channels between two operations, which `followed` bounds."""
+
+    followed: _Followed
+
+    def __iter__(self) -> Iterator[Any]:
+        return (mapping and partial(self.followed.mapped, mapping) for mapping in super().__iter__())
 
 
 class _ChannelPads(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -157,11 +202,6 @@ def output_shape(model: nn.Module, resolution: int) -> torch.Size:
     """Return the shape of a network's outputs for one image."""
     with evaluating(model):
         return model(torch.zeros(1, 3, resolution, resolution)).shape  # type: ignore[no-any-return]
-
-
-def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
-    """Find layers that lose channels together; see `coupled_groups`."""
-    return [group.layers for group in coupled_groups(model, resolution, settings)]
 
 
 def width(model: nn.Module, layer: str) -> int:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from compress.measurement.compute import macs, parameters
 from compress.pruning.channels import remove_channels, whole_blocks
 from compress.pruning.curves import Curve, ratios_at
-from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, output_shape
+from compress.pruning.groups import output_shape
+from compress.pruning.prunable import Prunable, find_prunable
 from compress.pruning.rounding import take_affordable, undecided
 from compress.pruning.widths import WidthCosts, Widths, widths_of
 from compress.recipe.channels import Channels
@@ -31,32 +32,33 @@ def prune_channels(
     *,
     latency: Callable[[nn.Module], float] | None = None,
     curves: Mapping[str, Curve] | None = None,
+    prunable: Prunable | None = None,
 ) -> nn.Module:
     """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
 
     The share of channels to remove is the smallest that reaches the target: of every layer (`ranking: local`), of the
     whole network (`global`), or of each layer with the same loss of accuracy (`sensitivity`). Channel counts are
     multiples of `round_to`; some layers keep one block of channels more where the cost stays below the target. The
-    classifier keeps its outputs. For `taylor`, the parameters of `model` must have gradients; `random` draws from
-    torch's generator, the same for every share.
+    classifier keeps its outputs, and so do layers that torch-pruning cannot follow. For `taylor`, the parameters of
+    `model` must have gradients; `random` draws from torch's generator, the same for every share.
 
     Args:
         dense: The network whose cost the target is a share of; None for `model`.
         latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
         curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
+        prunable: What `find_prunable` has found of `model`; None to find it here.
 
     Raises:
         UsageError: the target cannot be reached (the message has the smallest value that can), or no layer matches a
             pattern in `keep`.
-        CompressError: torch-pruning cannot trace this architecture.
+        CompressError: torch-pruning cannot trace this architecture, or follow any of its layers.
     """
     target = _target(settings, resolution, model if dense is None else dense, latency)
-    kept = kept_layers(model, resolution, settings.keep)
-    groups = coupled_groups(model, resolution, settings)
-    costs = WidthCosts.of(model, resolution, groups) if target.widths else None
-    found = _Search(model, resolution, settings, kept, curves, groups, target, costs).found()
+    prunable = prunable or find_prunable(model, resolution, settings)
+    costs = WidthCosts.of(model, resolution, prunable.groups) if target.widths else None
+    found = _Search(model, resolution, settings, prunable, curves, target, costs).found()
     if costs is not None and target.share(found) > target.value:  # its arithmetic does not hold for this network
-        found = _Search(model, resolution, settings, kept, curves, groups, target, None).found()
+        found = _Search(model, resolution, settings, prunable, curves, target, None).found()
     return found.eval()
 
 
@@ -120,9 +122,8 @@ class _Search:
     model: nn.Module
     resolution: int
     settings: Channels
-    kept: Sequence[nn.Module]
+    prunable: Prunable
     curves: Mapping[str, Curve] | None
-    groups: Sequence[CoupledGroup]
     target: _Target
     costs: WidthCosts | None
     state: Tensor = field(default_factory=torch.get_rng_state)
@@ -135,7 +136,7 @@ class _Search:
     @cached_property
     def full(self) -> dict[str, int]:
         """Widths of the network that nothing is removed from."""
-        return widths_of(self.model, self.groups)
+        return widths_of(self.model, self.prunable.groups)
 
     def found(self) -> nn.Module:
         """Return the network with the smallest share of removed channels that reaches the target."""
@@ -181,7 +182,7 @@ class _Search:
                 best = candidate
             return affordable
 
-        layers = [group.layers for group in self.groups]
+        layers = [group.layers for group in self.prunable.groups]
         take_affordable(undecided(self.model, wide.widths, narrow.widths, layers, self.resolution), fits)
         return best
 
@@ -200,8 +201,10 @@ class _Search:
         if self.settings.ranking == "sensitivity":
             return range(8, RATIOS + 1, 8)  # steps through the measured losses
         # Beyond this share the narrowest layer would keep nothing, and would be skipped too.
-        modules, block = self.model.modules(), self.settings.round_to
-        widths = [m.out_channels for m in modules if isinstance(m, nn.Conv2d) and m.groups == 1 and m not in self.kept]
+        layers = [layer for layer in self.model.modules() if layer not in self.prunable.kept]
+        convolutions = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d) and layer.groups == 1]
+        widths = convolutions or [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
+        block = self.settings.round_to
         spare = [width for width in widths if width >= 2 * block]
         return [int(RATIOS * (1 - block / min(spare))) if spare else 0]
 
@@ -220,7 +223,7 @@ class _Search:
         if self.costs is not None and self.settings.ranking != "global":
             return self._with({name: kept.get(name) or channels for name, channels in full.items()})
         network = self._without(ratio, self.settings)
-        return _Candidate(widths_of(network, self.groups), lambda: network)
+        return _Candidate(widths_of(network, self.prunable.groups), lambda: network)
 
     def _with(self, widths: Widths) -> _Candidate:
         shares = {name: 1 - channels / self.full[name] for name, channels in widths.items()}
@@ -229,4 +232,4 @@ class _Search:
 
     def _without(self, ratio: float | Mapping[str, float], settings: Channels) -> nn.Module:
         torch.set_rng_state(self.state)
-        return remove_channels(self.model, self.resolution, ratio, settings, self.kept, self.outputs)
+        return remove_channels(self.model, self.resolution, ratio, settings, self.prunable.kept, self.outputs)

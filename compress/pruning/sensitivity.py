@@ -9,7 +9,8 @@ from torch import nn
 
 from compress.pruning.channels import remove_channels
 from compress.pruning.curves import Curve
-from compress.pruning.groups import coupled_layers, kept_layers, output_shape, width
+from compress.pruning.groups import output_shape, width
+from compress.pruning.prunable import Prunable
 from compress.recipe.channels import Channels
 
 
@@ -27,6 +28,7 @@ def sensitivity(
     model: nn.Module,
     resolution: int,
     settings: Channels,
+    prunable: Prunable,
     ratios: Sequence[float],
     top1: Callable[[nn.Module], float],
 ) -> Iterator[SensitivityRow]:
@@ -35,13 +37,12 @@ def sensitivity(
     Yields a row per layer and share, except for shares that remove nothing, or as much as a smaller share.
     """
     baseline = top1(model)
-    kept = kept_layers(model, resolution, settings.keep)
     outputs = output_shape(model, resolution)
-    for layers in coupled_layers(model, resolution, settings):
+    for layers in (group.layers for group in prunable.groups):
         done = {0.0}
         channels = width(model, layers[0])
         for ratio in ratios:
-            pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, kept, outputs)
+            pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, prunable.kept, outputs)
             removed = round(1 - width(pruned, layers[0]) / channels, 4)
             if removed not in done:
                 done.add(removed)

@@ -35,6 +35,7 @@ class Pruning(Record):
     widths: dict[str, tuple[int, int]] = Field(description="Output channels [before, after] by layer")
     sensitivity: tuple[LayerSensitivity, ...] | None = absent("Each layer pruned alone")
     latency_trials: tuple[LatencyTrial, ...] | None = absent("Networks that were benchmarked for a latency target")
+    left_whole: tuple[str, ...] | None = absent("Layers that keep their channels, as torch-pruning cannot follow them")
 
 
 class Sparsity(Record):

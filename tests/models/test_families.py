@@ -29,7 +29,7 @@ SLOW = [
     ("timm", "resnetv2_18", 32, True),
     ("torchvision", "squeezenet1_1", 64, True),
     ("timm", "mobilenetv3_small_050", 32, True),
-    ("timm", "levit_128s", 64, False),
+    ("timm", "levit_128s", 64, True),
     ("timm", "efficientnet_lite0", 32, True),
     ("timm", "convnext_atto", 32, True),
     ("timm", "vit_tiny_patch16_224", 64, True),

@@ -15,7 +15,6 @@ from compress.models.factory import create_model
 from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError
-from compress.utils.time_limit import time_limit
 
 FAST = [
     ("timm", "resnet18"),
@@ -65,14 +64,7 @@ def test_an_architecture_is_pruned_stored_and_rebuilt(library: str, name: str, t
     assert changed_sizes(rebuilt, model) == sizes
 
 
-def test_a_network_that_stores_its_width_itself_is_refused_in_one_line() -> None:
-    model = create_model("torchvision", "vit_b_32", 10, 224)
-    with pytest.raises(CompressError, match=r"^VisionTransformer cannot be pruned by torch-pruning: [^\n]+$"):
-        prune_channels(model, 224, Channels(target_macs=0.5))
-
-
-@pytest.mark.parametrize("name", ["efficientvim_m1", "nest_tiny", "iformer_t"])
-def test_a_network_whose_channels_are_lost_in_reshapes_is_refused_at_once(name: str) -> None:
-    model = create_model("timm", name, 2, resolution=224)
-    with time_limit(30), pytest.raises(CompressError, match="loses track of the channels in a reshape; leave layers"):
-        prune_channels(model, 224, Channels(target_macs=0.5))
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line() -> None:
+    model = create_model("timm", "cs3darknet_s", 10, 64)
+    with pytest.raises(CompressError, match=r"^CspNet cannot be pruned by torch-pruning: [^\n]+$"):
+        prune_channels(model, 64, Channels(target_macs=0.5))

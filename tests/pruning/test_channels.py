@@ -12,7 +12,8 @@ from torch import nn
 from compress.models.cifar_resnets import CifarResNet
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, accumulate_gradients, remove_channels
-from compress.pruning.groups import coupled_layers, kept_layers
+from compress.pruning.groups import kept_layers
+from compress.pruning.prunable import find_prunable
 from compress.pruning.rounding import take_affordable
 from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
@@ -52,7 +53,8 @@ def test_the_target_is_missed_by_less_than_a_block_of_channels(round_to: int, ne
     torch.manual_seed(0)
     model = create_model("timm", "test_resnet", 10, 32) if round_to < 64 else create_model("timm", "resnet18", 10, 32)
     settings = Channels(target_macs=0.5, round_to=round_to, ranking=ranking)
-    curves = {group[0]: [(0.5, 0.01), (0.9, 0.1)] for group in coupled_layers(model, 32, settings)}
+    groups = find_prunable(model, 32, settings).groups
+    curves = {group.layers[0]: [(0.5, 0.01), (0.9, 0.1)] for group in groups}
     pruned = prune_channels(model, 32, settings, curves=curves)
     assert nearest - 0.015 * (ranking != "local") <= convolution_macs(pruned, 32) / convolution_macs(model, 32) <= 0.5
     layers = [(m, pruned.get_submodule(name)) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]

@@ -10,7 +10,8 @@ from compress.measurement.compute import macs
 from compress.models.factory import create_model
 from compress.pruning.channels import remove_channels
 from compress.pruning.curves import ratios_at
-from compress.pruning.groups import coupled_layers, kept_layers
+from compress.pruning.groups import kept_layers
+from compress.pruning.prunable import find_prunable
 from compress.pruning.search import prune_channels
 from compress.pruning.sensitivity import curves_by_layer, sensitivity
 from compress.recipe.channels import Channels
@@ -18,7 +19,8 @@ from compress.recipe.channels import Channels
 
 def test_layers_whose_outputs_are_added_are_coupled() -> None:
     model = create_model("timm", "resnet18", 10, 32)
-    groups = {layers[0]: set(layers) for layers in coupled_layers(model, 32, Channels(target_macs=0.5))}
+    found = find_prunable(model, 32, Channels(target_macs=0.5)).groups
+    groups = {group.layers[0]: set(group.layers) for group in found}
     assert groups["conv1"] == {"conv1", "layer1.0.conv2", "layer1.1.conv2"}
     assert groups["layer1.0.conv1"] == {"layer1.0.conv1"}
     assert len(groups) == 4 + 8
@@ -34,9 +36,10 @@ def test_each_layer_is_pruned_alone_with_those_coupled_to_it() -> None:
         seen.append({n: m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d)})
         return 0.9 if len(seen) == 1 else 0.8
 
-    rows = list(sensitivity(model, 32, settings, [0.5, 0.5, 0.51], top1))
+    prunable = find_prunable(model, 32, settings)
+    rows = list(sensitivity(model, 32, settings, prunable, [0.5, 0.5, 0.51], top1))
     dense, pruned = seen[0], seen[1:]
-    assert len(rows) == len(pruned) == len(coupled_layers(model, 32, settings))  # what removes as much is tried once
+    assert len(rows) == len(pruned) == len(prunable.groups)  # what removes as much is tried once
     for row, widths in zip(rows, pruned, strict=True):
         changed = {name for name, width in widths.items() if width != dense[name]}
         assert changed == set(row["layers"])
@@ -78,7 +81,7 @@ def test_ranking_by_sensitivity_spares_the_sensitive_layer() -> None:
     torch.manual_seed(0)
     model = create_model("timm", "test_resnet", 10, 32)
     settings = Channels(target_macs=0.7, ranking="sensitivity", round_to=4)
-    groups = [layers[0] for layers in coupled_layers(model, 32, settings)]
+    groups = [group.layers[0] for group in find_prunable(model, 32, settings).groups]
     curves = curves_by_layer(
         [
             {"layers": [name], "ratio": ratio, "loss": ratio * (1.0 if name == groups[0] else 0.01)}

@@ -8,7 +8,8 @@ import torch
 from compress.measurement.compute import macs, parameters
 from compress.models.factory import create_model
 from compress.pruning.channels import remove_channels
-from compress.pruning.groups import coupled_groups, kept_layers, output_shape, width
+from compress.pruning.groups import kept_layers, output_shape, width
+from compress.pruning.prunable import find_prunable
 from compress.pruning.search import prune_channels
 from compress.pruning.widths import WidthCosts
 from compress.recipe.channels import Channels
@@ -32,7 +33,7 @@ SETTINGS = Channels(target_macs=0.5, round_to=4)
 def test_costs_of_widths_are_those_of_the_network(library: str, name: str, side: int) -> None:
     torch.manual_seed(0)
     model = create_model(library, name, 10, side)
-    groups = coupled_groups(model, side, SETTINGS)
+    groups = find_prunable(model, side, SETTINGS).groups
     costs = WidthCosts.of(model, side, groups)
     assert costs is not None
     shares = {group.layers[0]: share for group, share in zip(groups, torch.rand(len(groups)).tolist(), strict=True)}
@@ -49,7 +50,7 @@ def test_costs_of_widths_are_those_of_the_network(library: str, name: str, side:
 )
 def test_networks_whose_costs_do_not_follow_from_widths_have_none(name: str, side: int) -> None:
     model = create_model("timm", name, 10, side)
-    assert WidthCosts.of(model, side, coupled_groups(model, side, SETTINGS)) is None
+    assert WidthCosts.of(model, side, find_prunable(model, side, SETTINGS).groups) is None
 
 
 @pytest.mark.parametrize("target", ["macs", "params"])

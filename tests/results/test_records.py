@@ -58,7 +58,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Inference: ("widths",),
     Ledger: ("interrupted", "steps", "precision"),
     MillionImages: ("energy_method",),
-    Pruning: ("sensitivity", "latency_trials"),
+    Pruning: ("sensitivity", "latency_trials", "left_whole"),
     LayerNoise: (
         "removes",
         "channel_spread",

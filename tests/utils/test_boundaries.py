@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compress.deployment.export import export
-from compress.pruning.groups import coupled_layers
+from compress.pruning.prunable import find_prunable
 from compress.pruning.search import prune_channels
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize
@@ -52,7 +52,7 @@ CALLS: list[tuple[str, str, Callable[[Path], object]]] = [
     (
         "torch-pruning",
         "torch_pruning.DependencyGraph",
-        lambda _: coupled_layers(network(), 16, Channels(target_macs=0.5)),
+        lambda _: find_prunable(network(), 16, Channels(target_macs=0.5)),
     ),
     ("torch-pruning", "copy.deepcopy", lambda _: prune_channels(network(), 16, Channels(target_macs=0.5))),
     ("torch.export", "torch.export.export", lambda _: quantized("torchao")),

@@ -19,7 +19,7 @@ from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
 from compress.pruning.channels import accumulate_gradients
-from compress.pruning.groups import coupled_layers
+from compress.pruning.prunable import Prunable, find_prunable, said
 from compress.pruning.search import prune_channels
 from compress.pruning.sensitivity import SensitivityRow, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
@@ -38,10 +38,11 @@ TAYLOR_IMAGES = 1024  # labelled train images for Taylor importance
 
 
 class Findings(Record):
-    """Findings of the channel search so far; None where there was no search."""
+    """Findings of the channel search so far; None where there was no search, or no layer is left whole."""
 
     sensitivity: tuple[LayerSensitivity, ...] | None = None
     latency_trials: tuple[LatencyTrial, ...] | None = None
+    left_whole: tuple[str, ...] | None = None
 
 
 class _Progress(Record):
@@ -99,7 +100,8 @@ def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> N
             )
     state = _repair(job, state, folder)
     pruning = Pruning(widths=_widths(job.dense, state.network.model), **dict(state.findings))
-    store_network(context, planned.id, folder, state.network, state.ledger, pruning=pruning)
+    notes = [said(pruning.left_whole)] if pruning.left_whole else []
+    store_network(context, planned.id, folder, state.network, state.ledger, notes, pruning=pruning)
 
 
 def _stored(job: _Job, name: str, make: Callable[[], State]) -> State:
@@ -130,16 +132,18 @@ def _prune(job: _Job, state: State, number: int) -> State:
             f"importance: {len(rows)} images", len(rows) * training_macs(state.network.classifier, side)
         )
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
+    prunable = find_prunable(model, side, stage)
+    findings = findings.model_copy(update={"left_whole": prunable.left or None})
     curves = None
     if stage.analyse:
-        analysed, ledger = _analyse(job, state, ledger)
+        analysed, ledger = _analyse(job, state, ledger, prunable)
         curves = curves_by_layer(analysed)
         layer_rows = (LayerSensitivity.model_validate({**row, "round": number}) for row in analysed)
         findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *layer_rows)})
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(context.recipe.measure.threads)
     search = LatencySearch(job.dense, side, settings.target_latency, threads) if settings.target_latency else None
-    pruned = prune_channels(model, side, settings, job.dense, latency=search, curves=curves)
+    pruned = prune_channels(model, side, settings, job.dense, latency=search, curves=curves, prunable=prunable)
     model.zero_grad(set_to_none=True)
     if search:
         trials = (*(findings.latency_trials or ()), *search.trials(number))
@@ -163,7 +167,7 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
     return stage.model_copy(update=changed)
 
 
-def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityRow], Ledger]:
+def _analyse(job: _Job, state: State, ledger: Ledger, prunable: Prunable) -> tuple[list[SensitivityRow], Ledger]:
     """Prune each layer alone and measure validation accuracy."""
     network, stage, context = state.network, job.stage, job.context
     labels = np.asarray(context.data.validation.labels)
@@ -177,9 +181,9 @@ def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityR
         return float((logits.argmax(1) == labels).mean())
 
     rows = []
-    trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)
+    trials = len(prunable.groups) * len(stage.analyse)
     with task(f"{job.planned.id}: sensitivity analysis", trials) as advance:
-        for row in sensitivity(network.model, side, stage, stage.analyse, top1):
+        for row in sensitivity(network.model, side, stage, prunable, stage.analyse, top1):
             rows.append(row)
             advance()
     return rows, ledger.charge(f"sensitivity: {len(rows)} networks on validation", spent)
