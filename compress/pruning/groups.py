@@ -133,7 +133,7 @@ class _Followed:
         self.channels += len(mapped)
         too_many = len(mapped) > MOST_AT_ONCE * self.widest or self.channels > MOST_IN_ALL * self.widest
         if too_many or self.steps > MAX_STEPS:
-            raise ValueError("it loses track of the channels in a reshape, split or join")
+            raise ValueError("it loses track of the channels")
         return mapped
 
 
