@@ -64,9 +64,10 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
     except Exception as error:  # exporters raise whatever the traced code raises
         if is_machine_fault(error):
             raise
-        # ONNX's says at which step it failed; the error that caused it says why.
-        cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
-        raise failed(Boundary(action, EXPORT_REMEDY), type(model).__name__, cause or error) from error
+        cause: BaseException = error
+        while isinstance(cause, torch.onnx.OnnxExporterError) and cause.__cause__:  # they say where, and the last why
+            cause = cause.__cause__
+        raise failed(Boundary(action, EXPORT_REMEDY), type(model).__name__, cause) from error
     finally:
         model.train(training)
 
@@ -110,11 +111,14 @@ def _keep_operators() -> None:
 def _export(model: nn.Module, resolution: int, opset: int, output: str) -> Any:
     import torch
 
+    from compress.models.attention import FourDimensional
+
     _keep_operators()
     example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
     with (
         exporting(model, "exported to ONNX"),
         _out_of_place(model, resolution),
+        FourDimensional(),
         redirect_stderr(StringIO()),  # a failed export prints the graph so far
     ):
         program = torch.onnx.export(

@@ -18,6 +18,7 @@ from compress.measurement.compute import evaluating
 from compress.models.heads import classifiers, layers_named
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
+from compress.utils.machine_faults import is_machine_fault
 
 aten = torch.ops.aten
 MAX_STEPS = 3_000  # of a layer's channels through the network, 1,300 in DenseNet-201
@@ -74,9 +75,9 @@ def coupled_groups(
             followed.restart()
             try:
                 group = _group(graph, layer, names)
-            except TimeoutError:
-                raise
             except Exception as error:
+                if isinstance(error, TimeoutError) or is_machine_fault(error):
+                    raise
                 failure = failure or error
                 lost.append(layer)
                 continue

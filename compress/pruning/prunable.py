@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.measurement.compute import evaluating
-from compress.pruning.channels import duplicate, remove_channels
-from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, output_shape
+from compress.pruning.channels import duplicate, remove_channels, whole_blocks
+from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, output_shape, width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import BOUNDARIES, boundary, failed
 from compress.utils.errors import CompressError
@@ -112,16 +112,19 @@ class _Trial:
         """Collect the kinds of groups that can be pruned together, each with those before."""
         follows: list[CoupledGroup] = []
         for kind in self.kinds():
-            follows += [] if self.failure([*follows, *kind]) else kind
+            follows += [] if self.failure([*follows, *kind], all_narrower=True) else kind
         return follows
 
-    def failure(self, chosen: Sequence[CoupledGroup]) -> CompressError | None:
-        """Remove channels of the `chosen` groups, and return why that fails."""
-        exact = [group for group in chosen if not self.has_norms(group)]
-        first = self._failure(exact, True) if exact else None
-        return first or (self._failure(chosen, False) if len(exact) < len(chosen) else None)
+    def failure(self, chosen: Sequence[CoupledGroup], all_narrower: bool = False) -> CompressError | None:
+        """Remove channels of the `chosen` groups, and return why that fails.
 
-    def _failure(self, chosen: Sequence[CoupledGroup], exact: bool) -> CompressError | None:
+        With `all_narrower` it fails too if one of them stays as it was.
+        """
+        exact = [group for group in chosen if not self.has_norms(group)]
+        first = self._failure(exact, all_narrower, exact=True) if exact else None
+        return first or (self._failure(chosen, all_narrower, exact=False) if len(exact) < len(chosen) else None)
+
+    def _failure(self, chosen: Sequence[CoupledGroup], all_narrower: bool, exact: bool) -> CompressError | None:
         others = [name for group in self.groups if group not in chosen for name in group.layers]
         kept = [self.network.get_submodule(name) for name in (*self.kept_names, *others)]
         settings = Channels(target_macs=SHARE, round_to=self.round_to, ranking="sensitivity")
@@ -136,10 +139,18 @@ class _Trial:
             if error.__cause__ is None:  # not of a library: its classifier was not recognised
                 raise
             return error
+        if all_narrower and any(self._keeps_all(group.layers[0], pruned) for group in chosen):
+            return self._failed("it removes none of the channels")
         if exact and not self._same(zeroed.network, pruned):
-            mixed = ValueError("it mixes up channels, as of a shuffle that it does not see")
-            return failed(BOUNDARIES["torch-pruning"], type(self.model).__name__, mixed)
+            return self._failed("it mixes up channels, as of a shuffle that it does not see")
         return None
+
+    def _failed(self, reason: str) -> CompressError:
+        return failed(BOUNDARIES["torch-pruning"], type(self.model).__name__, ValueError(reason))
+
+    def _keeps_all(self, layer: str, pruned: nn.Module) -> bool:
+        channels = width(self.model, layer)
+        return width(pruned, layer) == channels > whole_blocks(channels, SHARE, self.round_to)
 
     def _same(self, first: nn.Module, second: nn.Module) -> bool:
         images = torch.randn(2, 3, self.resolution, self.resolution, generator=torch.Generator().manual_seed(0))

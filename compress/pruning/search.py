@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.measurement.compute import macs, parameters
-from compress.pruning.channels import remove_channels, whole_blocks
+from compress.pruning.channels import duplicate, remove_channels, whole_blocks
 from compress.pruning.curves import Curve, ratios_at
-from compress.pruning.groups import output_shape
+from compress.pruning.groups import CoupledGroup, output_shape
 from compress.pruning.prunable import Prunable, find_prunable
 from compress.pruning.rounding import take_affordable, undecided
 from compress.pruning.widths import WidthCosts, Widths, widths_of
@@ -49,17 +48,27 @@ def prune_channels(
         prunable: What `find_prunable` has found of `model`; None to find it here.
 
     Raises:
-        UsageError: the target cannot be reached (the message has the smallest value that can), or no layer matches a
-            pattern in `keep`.
+        UsageError: the target cannot be reached (the message has the smallest value that can), no layer matches a
+            pattern in `keep`, or `importance: batch_norm` of a network without.
         CompressError: torch-pruning cannot trace this architecture, or follow any of its layers.
     """
     target = _target(settings, resolution, model if dense is None else dense, latency)
     prunable = prunable or find_prunable(model, resolution, settings)
+    _refuse_without_scales(model, settings, prunable)
     costs = WidthCosts.of(model, resolution, prunable.groups) if target.widths else None
     found = _Search(model, resolution, settings, prunable, curves, target, costs).found()
-    if costs is not None and target.share(found) > target.value:  # its arithmetic does not hold for this network
+    if costs is not None and not found.is_as_computed(target, costs, prunable.groups):
         found = _Search(model, resolution, settings, prunable, curves, target, None).found()
-    return found.eval()
+    return found.network.eval()
+
+
+def _refuse_without_scales(model: nn.Module, settings: Channels, prunable: Prunable) -> None:
+    modules = (model.get_submodule(name) for group in prunable.groups for name in group.outputs)
+    if settings.importance == "batch_norm" and not any(isinstance(module, nn.BatchNorm2d) for module in modules):
+        raise UsageError(
+            "importance: batch_norm removes channels by the scales of their batch norms, of which there are none here; "
+            "choose another importance"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,12 @@ class _Candidate:
     def network(self) -> nn.Module:
         return self.make()
 
+    def is_as_computed(self, target: _Target, costs: WidthCosts, groups: Sequence[CoupledGroup]) -> bool:
+        """Whether the network has the widths that were asked for, and costs what follows from them."""
+        assert target.widths
+        share, widths = target.share(self.network), widths_of(self.network, groups)
+        return widths == self.widths and share == target.widths(costs, widths) <= target.value
+
 
 @dataclass(frozen=True)
 class _Search:
@@ -138,7 +153,7 @@ class _Search:
         """Widths of the network that nothing is removed from."""
         return widths_of(self.model, self.prunable.groups)
 
-    def found(self) -> nn.Module:
+    def found(self) -> _Candidate:
         """Return the network with the smallest share of removed channels that reaches the target."""
         low, smallest, best = 0, 1.0, self._at(0.0)
         for high in self._steps():
@@ -160,7 +175,7 @@ class _Search:
                 low = middle
         if self.settings.target_latency is None:
             best = self._nearer(low / RATIOS, high / RATIOS, best)
-        return best.network
+        return best
 
     def _nearer(self, low: float, high: float, best: _Candidate) -> _Candidate:
         """Return a network between the one at `low`, which costs too much, and `best`, the one at `high`."""
@@ -212,7 +227,7 @@ class _Search:
         """Return the network at a common ratio, or at a progress through the measured losses."""
         full, block = self.full, self.settings.round_to
         if progress == 0:
-            return _Candidate(full, lambda: copy.deepcopy(self.model))
+            return _Candidate(full, lambda: duplicate(self.model))
         ratio: float | dict[str, float] = progress
         if self.settings.ranking == "sensitivity":
             assert self.curves is not None

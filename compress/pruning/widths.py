@@ -22,11 +22,12 @@ Widths = Mapping[str, int]
 
 @dataclass(frozen=True)
 class WidthCosts:
-    """The cost of a network whose MACs are all of plain and depthwise convolutions and of linears.
+    """The cost of a network without grouped convolutions.
 
     Attributes:
         modules: Those that lose channels, by name.
-        macs: MACs by layer of the network with all channels.
+        macs: MACs by layer of the network with all channels; by module for products of activations.
+        products: By module with such products, the layer whose channels they have; without one, they stay as they are.
         parameters: Parameters of the network with all channels.
     """
 
@@ -34,23 +35,26 @@ class WidthCosts:
     groups: Sequence[CoupledGroup]
     full: Widths
     macs: Mapping[str, int]
+    products: Mapping[str, str]
     parameters: int
 
     @classmethod
     def of(cls, model: nn.Module, resolution: int, groups: Sequence[CoupledGroup]) -> WidthCosts | None:
-        """Return the costs of `model`, or None where products of activations or groups of channels have a part."""
+        """Return the costs of `model`, or None where groups of channels or operators of unknown cost have a part."""
         if any(isinstance(module, nn.GroupNorm) or _grouped(module) for module in model.modules()):
             return None
         counted = count(model, resolution)
         layers = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
         names = {name for group in groups for name in (*group.outputs, *group.inputs)}
         modules = {name: model.get_submodule(name) for name in names}
-        known = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
-        if counted.uncounted or not counted.layers.keys() <= layers:
+        known = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm)
+        if counted.uncounted:
             return None
+        inner = {name: _inner(name, groups) for name in counted.layers.keys() - layers}
+        products = {name: layer for name, layer in inner.items() if layer}
         if not all(isinstance(module, known) or not list(module.parameters()) for module in modules.values()):
             return None
-        return cls(modules, groups, widths_of(model, groups), counted.layers, parameters(model))
+        return cls(modules, groups, widths_of(model, groups), counted.layers, products, parameters(model))
 
     def macs_of(self, widths: Widths) -> int:
         """Return the MACs of the network with these widths."""
@@ -60,6 +64,9 @@ class WidthCosts:
             if dense := self.macs.get(name, 0):
                 weights, kept = _weights(self.modules[name], outputs[name], inputs[name])
                 total += dense * kept // weights - dense
+        for name, layer in self.products.items():
+            dense = self.macs[name]
+            total += dense * widths[layer] // self.full[layer] - dense
         return total
 
     def parameters_of(self, widths: Widths) -> int:
@@ -90,6 +97,14 @@ class WidthCosts:
 def widths_of(model: nn.Module, groups: Sequence[CoupledGroup]) -> dict[str, int]:
     """Return the output channels of the first layer of each group."""
     return {group.layers[0]: width(model, group.layers[0]) for group in groups}
+
+
+def _inner(module: str, groups: Sequence[CoupledGroup]) -> str | None:
+    """Find the layer of a module, such as `qkv` of an attention, whose channels come and go inside of it."""
+    inside = (
+        group for group in groups if all(name.startswith(f"{module}.") for name in (*group.outputs, *group.inputs))
+    )
+    return next((group.layers[0] for group in inside), None)
 
 
 def _grouped(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.measurement.compute import unfused
+from compress.models.attention import FourDimensional
 from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
@@ -41,6 +42,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
         quiet(),
         redirect_stderr(StringIO()),
         torch.no_grad(),
+        FourDimensional(),
     ):
         copied = copy.deepcopy(model).cpu()
         copied.train().eval()  # clears what networks such as LeViT cache in eval mode

@@ -237,6 +237,12 @@ def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:
         prune_channels(create_model("timm", "test_resnet", 10, 32), 32, Channels(target_macs=0.0001))
 
 
+def test_importance_by_batch_norm_is_refused_without_any() -> None:
+    settings = Channels(target_macs=0.5, importance="batch_norm")
+    with pytest.raises(UsageError, match=r"^importance: batch_norm removes .* none here; choose another importance$"):
+        prune_channels(create_model("timm", "test_vit", 10, 32), 32, settings)
+
+
 def test_a_network_that_cannot_be_traced_is_refused() -> None:
     class Forks(nn.Module):
         def __init__(self) -> None:

@@ -7,11 +7,12 @@ import torch
 
 from compress.measurement.compute import macs, parameters
 from compress.models.factory import create_model
+from compress.pruning import search
 from compress.pruning.channels import remove_channels
 from compress.pruning.groups import kept_layers, output_shape, width
 from compress.pruning.prunable import find_prunable
 from compress.pruning.search import prune_channels
-from compress.pruning.widths import WidthCosts
+from compress.pruning.widths import WidthCosts, widths_of
 from compress.recipe.channels import Channels
 
 SETTINGS = Channels(target_macs=0.5, round_to=4)
@@ -45,12 +46,44 @@ def test_costs_of_widths_are_those_of_the_network(library: str, name: str, side:
     assert costs.macs_of(costs.full) == macs(model, side) and costs.parameters_of(costs.full) == parameters(model)
 
 
-@pytest.mark.parametrize(
-    ("name", "side"), [("test_vit", 32), ("resnext26ts", 32)], ids=["attention", "groups of channels"]
-)
-def test_networks_whose_costs_do_not_follow_from_widths_have_none(name: str, side: int) -> None:
-    model = create_model("timm", name, 10, side)
-    assert WidthCosts.of(model, side, find_prunable(model, side, SETTINGS).groups) is None
+@pytest.mark.parametrize("keep", [[], ["*.qkv"]], ids=["narrower heads", "the same heads"])
+def test_products_of_activations_cost_as_much_as_their_channels(keep: list[str]) -> None:
+    model = create_model("timm", "test_vit", 10, 32)
+    settings = SETTINGS.model_copy(update={"keep": keep})
+    prunable = find_prunable(model, 32, settings)
+    costs = WidthCosts.of(model, 32, prunable.groups)
+    assert costs is not None
+    shares = {group.layers[0]: 0.5 for group in prunable.groups}
+    pruned = remove_channels(model, 32, shares, settings, prunable.kept, output_shape(model, 32))
+    widths = widths_of(pruned, prunable.groups)
+    assert any("qkv" in layer for layer in widths) == (not keep)
+    assert costs.macs_of(widths) == macs(pruned, 32) < macs(model, 32)
+
+
+def test_a_network_with_groups_of_channels_has_no_costs_of_widths() -> None:
+    model = create_model("timm", "resnext26ts", 10, 32)
+    assert WidthCosts.of(model, 32, find_prunable(model, 32, SETTINGS).groups) is None
+
+
+def test_layer_norms_do_not_hide_the_costs_of_widths() -> None:
+    model = create_model("timm", "test_convnext", 10, 32)
+    groups = find_prunable(model, 32, SETTINGS).groups
+    costs = WidthCosts.of(model, 32, groups)
+    assert costs is not None
+    pruned = prune_channels(model, 32, SETTINGS)
+    assert costs.macs_of(widths_of(pruned, groups)) == macs(pruned, 32) <= 0.5 * macs(model, 32)
+
+
+def test_widths_that_a_network_does_not_get_are_not_taken_for_its_own() -> None:
+    model, settings = create_model("timm", "test_resnet", 10, 32), Channels(target_macs=0.999)
+    groups = find_prunable(model, 32, settings).groups
+    costs, target = WidthCosts.of(model, 32, groups), search._target(settings, 32, model, None)
+    assert costs is not None
+    pruned = prune_channels(model, 32, settings)
+    widths = widths_of(pruned, groups)
+    assert search._Candidate(widths, lambda: pruned).is_as_computed(target, costs, groups)
+    asked = widths | {groups[0].layers[0]: 4}
+    assert not search._Candidate(asked, lambda: pruned).is_as_computed(target, costs, groups)
 
 
 @pytest.mark.parametrize("target", ["macs", "params"])
