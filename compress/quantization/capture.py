@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, redirect_stderr
 from io import StringIO
 from typing import Any
@@ -52,7 +53,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
             modes.enter_context(unfused())  # the fused transformer layer is for inference
         graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     assert isinstance(graph, GraphModule)
-    _name_calls_apart(graph)
+    _name_calls_apart(graph, _first_names(model))
     return graph
 
 
@@ -82,19 +83,40 @@ def layer_nodes(graph: GraphModule) -> list[tuple[Node, str]]:
     return [(node, _layer(node)) for node in graph.graph.nodes if node.target in CONVOLUTIONS + LINEARS]
 
 
-def _name_calls_apart(graph: GraphModule) -> None:
-    """Give each call of a module that is called repeatedly its own name.
+def calls_of(graph: GraphModule, layers: Collection[str]) -> list[str]:
+    """List the names that calls of some layers have in a graph; see `_name_calls_apart`."""
+    stacks = (node.meta.get("nn_module_stack") or {} for node in graph.graph.nodes)
+    names = dict.fromkeys(name for stack in stacks for name, _ in stack.values())
+    return [name for name in names if name.partition("@")[0] in layers]
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Return the first name of each module, by its other ones: those of modules that several parents share."""
+    first = {module: name for name, module in model.named_modules()}
+    return {
+        name: first[module] for name, module in model.named_modules(remove_duplicate=False) if first[module] != name
+    }
+
+
+def _name_calls_apart(graph: GraphModule, first_names: Mapping[str, str]) -> None:
+    """Give each call of a module its own name: that of the module, and for further calls what tells them apart after @.
 
     The quantizer groups nodes by the name of their module. A ReLU that a block calls twice (torchvision's ResNets)
-    looks like one operation with two outputs, which it refuses. The exporter distinguishes calls in the key only.
+    looks like one operation with two outputs, which it refuses. The exporter distinguishes calls in the key only, or
+    by the names that several parents have for a module (CoaT).
     """
+
+    def named(key: str, name: str) -> str:
+        if "@" in name:
+            return name
+        if name in first_names:
+            return f"{first_names[name]}@{name}"
+        return f"{name}@{key.rpartition('@')[2]}" if "@" in key else name
+
     for node in graph.graph.nodes:
         stack: dict[str, tuple[str, Any]] | None = node.meta.get("nn_module_stack")
         if stack:
-            node.meta["nn_module_stack"] = {
-                key: (f"{name}@{key.rpartition('@')[2]}" if "@" in key and "@" not in name else name, kind)
-                for key, (name, kind) in stack.items()
-            }
+            node.meta["nn_module_stack"] = {key: (named(key, name), kind) for key, (name, kind) in stack.items()}
 
 
 def is_dequantize(node: object) -> bool:

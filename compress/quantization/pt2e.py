@@ -12,6 +12,7 @@ from unittest.mock import patch
 import torch
 from torch.fx import GraphModule
 
+from compress.quantization.capture import calls_of
 from compress.quantization.config import QuantizationConfig
 from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
@@ -37,19 +38,21 @@ def prepare(graph: GraphModule, config: QuantizationConfig) -> GraphModule:
         if config.target == "portable":
             activation = replace(activation, **SYMMETRIC)
         spec = replace(spec, input_activation=activation, output_activation=activation)
-        prepared: GraphModule = prepare_pt2e(graph, x86_quantizer(spec, config))
+        prepared: GraphModule = prepare_pt2e(graph, x86_quantizer(spec, config, graph))
     return prepared
 
 
-def x86_quantizer(spec: Any, config: QuantizationConfig) -> Any:
-    """Make torchao's x86 quantizer of its own configuration `spec`, with weights and float layers as in `config`."""
+def x86_quantizer(spec: Any, config: QuantizationConfig, graph: GraphModule) -> Any:
+    """Make torchao's x86 quantizer of a captured graph, of its own configuration `spec`, with weights and float layers
+    as in `config`.
+    """
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     if config.reduce_range:
         low, high = SEVEN_BITS
         spec = replace(spec, weight=replace(spec.weight, quant_min=low, quant_max=high))
     quantizer = x86.X86InductorQuantizer().set_global(spec)
-    for name in config.keep:
+    for name in calls_of(graph, config.keep):
         quantizer.set_module_name_qconfig(name, None)
     return quantizer
 

@@ -45,7 +45,7 @@ def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig)
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
         spec: Any = x86.get_default_x86_inductor_quantization_config(is_qat=True)
-        quantizer = x86_quantizer(spec, config)
+        quantizer = x86_quantizer(spec, config, graph)
         try:
             prepared: GraphModule = prepare_qat_pt2e(graph, quantizer)
         except IndexError as error:

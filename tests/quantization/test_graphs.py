@@ -14,7 +14,15 @@ from torch import nn
 from torchao.quantization.pt2e import qat_utils
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-from compress.quantization.capture import capture, converted, layer_bits, quantized_convolutions
+from compress.measurement.compute import layer_macs
+from compress.quantization.capture import (
+    capture,
+    converted,
+    is_quantized,
+    layer_bits,
+    layer_nodes,
+    quantized_convolutions,
+)
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import convert, prepare
 from compress.quantization.ptq import quantize
@@ -147,3 +155,27 @@ def test_a_graph_is_converted_as_by_torchao_without_its_search(aware: bool, monk
     assert len(captured) == (24 if aware else 0)
     assert graph.code == expected.code
     assert torch.equal(graph(images(4, 1)), expected(images(4, 1)))
+
+
+class Shared(nn.Module):
+    """Two parents share one convolution, and one of them calls it twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        shared = nn.Conv2d(8, 8, 3, padding=1)
+        self.first, self.once, self.fc = nn.Conv2d(3, 8, 3), nn.Sequential(shared), nn.Linear(8, 2)
+        self.twice = nn.Sequential(shared, nn.ReLU(), shared)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.twice(self.once(self.first(inputs))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("keep", [(), ("once.0",)], ids=["quantized", "kept"])
+def test_a_layer_that_parents_share_has_one_name_and_is_kept_in_all_calls(keep: tuple[str, ...]) -> None:
+    model = Shared().eval()
+    found = quantize(model, [images(8)], EXAMPLE, QuantizationConfig(keep=keep))
+    assert set(found.layers) == {"first", "once.0", "fc"} - set(keep)
+    assert set(found.layers) <= set(layer_macs(model, 32))
+    calls = [is_quantized(node) for node, name in layer_nodes(found.network) if name == "once.0"]
+    assert calls == 3 * [not keep]
