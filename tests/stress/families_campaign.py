@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import resource
 import shutil
 import signal
@@ -38,8 +39,8 @@ LARGEST = 6e6  # parameters of the networks that are drawn, where a family has s
 SIDES = (32, 64)
 LIMIT_S = 300.0  # of a core, so that other work on the machine does not count
 CLEAN = ("works", "refused")
-LONGEST = 400  # characters of a message that are kept
-INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
+LONGEST = 400  # characters of a message that are kept, and that a line may have
+INSIDES = ("Traceback", "translating node", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, 
 
 
 def _refusal(message: str, outcome: str) -> tuple[str, str]:
-    unreadable = any(inside in message for inside in INSIDES) or any(len(line) > 400 for line in message.splitlines())
+    lines = message.splitlines()
+    raw = any(re.match(r"(stage \S+: )?[A-Z]\w*(Error|Exception)\b", line) for line in lines)  # of no boundary
+    unreadable = raw or any(inside in message for inside in INSIDES) or any(len(line) > LONGEST for line in lines)
     return ("unreadable refusal" if unreadable else outcome), message
 
 
