@@ -27,7 +27,7 @@ from compress.measurement.compute import bit_operations, count, evaluating, macs
 from compress.measurement.device import device_of
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
-from compress.pruning.prunable import find_prunable, said
+from compress.pruning.prunable import describe_left, find_prunable
 from compress.pruning.search import prune_channels
 from compress.quantization.choice import Demands, first_able, of_variants
 from compress.quantization.config import QuantizationConfig
@@ -163,7 +163,7 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
     channels = _settings(Channels, settings)
     found = find_prunable(model, resolution, channels)
     if found.left:
-        warnings.warn(said(found.left), CompressWarning, stacklevel=2)
+        warnings.warn(describe_left(found.left), CompressWarning, stacklevel=2)
     return prune_channels(model, resolution, channels, prunable=found)
 
 

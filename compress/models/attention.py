@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-class FourDimensional(TorchFunctionMode):
+class FourDimensionalAttention(TorchFunctionMode):
     """Gives `scaled_dot_product_attention` tensors `[b, h, n, c]`, the only ones that ONNX's exporter translates.
 
     Networks also call it for one head, `[b, n, c]`, or for windows, `[b, w, h, n, c]`.

@@ -111,14 +111,14 @@ def _keep_operators() -> None:
 def _export(model: nn.Module, resolution: int, opset: int, output: str) -> Any:
     import torch
 
-    from compress.models.attention import FourDimensional
+    from compress.models.attention import FourDimensionalAttention
 
     _keep_operators()
     example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
     with (
         exporting(model, "exported to ONNX"),
         _out_of_place(model, resolution),
-        FourDimensional(),
+        FourDimensionalAttention(),
         redirect_stderr(StringIO()),  # a failed export prints the graph so far
     ):
         program = torch.onnx.export(

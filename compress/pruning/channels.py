@@ -35,12 +35,12 @@ def remove_channels(
     settings: Channels,
     kept: Sequence[nn.Module],
     outputs: torch.Size,
-    watch: Callable[[str, bool, Sequence[int]], None] | None = None,
+    on_remove: Callable[[str, bool, Sequence[int]], None] | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
-    `outputs` is the shape of its outputs for one image. `watch` is told what is removed: from which module, whether of
-    its outputs or of its inputs, and which of those it still has.
+    `outputs` is the shape of its outputs for one image. `on_remove` is told what is removed: from which module, whether
+    of its outputs or of its inputs, and which of those it still has.
 
     Raises:
         CompressError: torch-pruning cannot trace this architecture, or would remove classes.
@@ -74,8 +74,8 @@ def remove_channels(
         for group in pruner.step(interactive=True):
             for item in group:
                 name = modules.get(item.dep.target.module)
-                if watch and name:
-                    watch(name, pruner.DG.is_out_channel_pruning_fn(item.dep.handler), item.idxs)
+                if on_remove and name:
+                    on_remove(name, pruner.DG.is_out_channel_pruning_fn(item.dep.handler), item.idxs)
             group.prune()
         for module in attention:
             _narrow_heads(module)

@@ -22,7 +22,7 @@ from compress.utils.machine_faults import is_machine_fault
 
 aten = torch.ops.aten
 MAX_STEPS = 3_000  # of a layer's channels through the network, 1,300 in DenseNet-201
-MOST_AT_ONCE, MOST_IN_ALL = 4, 200
+MAX_AT_ONCE, MAX_IN_ALL = 4, 200
 """Channels that are followed, in the channels of the widest layer: at most 2 and 55 in timm's smaller networks that
 torch-pruning follows; the latter grows with their depth."""
 _TOKEN_LAYERS = (aten.addmm.default, aten.mm.default, aten.native_layer_norm.default)  # with channels last
@@ -65,14 +65,15 @@ def coupled_groups(
     with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
         refuse_padded_channels(model, resolution)
         warnings.filterwarnings("ignore", "Unwrapped parameters")
-        graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-        followed = _Followed(model)
-        followed.watch(graph)
+        with evaluating(model):
+            graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
+        budget = _Budget(model)
+        budget.watch(graph)
         failure = None
         for layer in [module for module in graph.module2node if isinstance(module, nn.Conv2d | nn.Linear)]:
             if layer in seen:
                 continue
-            followed.restart()
+            budget.restart()
             try:
                 group = _group(graph, layer, names)
             except Exception as error:
@@ -87,7 +88,8 @@ def coupled_groups(
             seen |= members
         if failure and not groups:
             raise failure
-    return groups, lost
+    missing = {names[layer] for layer in lost}
+    return [group for group in groups if missing.isdisjoint(group.layers)], lost
 
 
 def _group(graph: Any, layer: nn.Module, names: Mapping[nn.Module, str]) -> CoupledGroup:
@@ -104,7 +106,7 @@ def _group(graph: Any, layer: nn.Module, names: Mapping[nn.Module, str]) -> Coup
     return group
 
 
-class _Followed:
+class _Budget:
     """Bounds how far torch-pruning follows the channels of one layer.
 
     Of reshapes such as those of windows and attention heads, it multiplies channels without end, and where channels are
@@ -121,7 +123,7 @@ class _Followed:
         for node in graph.module2node.values():
             for dependency in node.dependencies:
                 dependency.index_mapping = _Mappings(dependency.index_mapping)
-                dependency.index_mapping.followed = self
+                dependency.index_mapping.budget = self
 
     def restart(self) -> None:
         """Begin with another layer."""
@@ -132,19 +134,19 @@ class _Followed:
         mapped = mapping(channels)
         self.steps += 1
         self.channels += len(mapped)
-        too_many = len(mapped) > MOST_AT_ONCE * self.widest or self.channels > MOST_IN_ALL * self.widest
+        too_many = len(mapped) > MAX_AT_ONCE * self.widest or self.channels > MAX_IN_ALL * self.widest
         if too_many or self.steps > MAX_STEPS:
             raise ValueError("it loses track of the channels")
         return mapped
 
 
 class _Mappings(list[Any]):
-    """Mappings of channels between two operations, which `followed` bounds."""
+    """Mappings of channels between two operations, which `budget` bounds."""
 
-    followed: _Followed
+    budget: _Budget
 
     def __iter__(self) -> Iterator[Any]:
-        return (mapping and partial(self.followed.mapped, mapping) for mapping in super().__iter__())
+        return (mapping and partial(self.budget.mapped, mapping) for mapping in super().__iter__())
 
 
 class _ChannelPads(TorchDispatchMode):  # type: ignore[no-untyped-call]

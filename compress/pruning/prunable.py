@@ -16,9 +16,10 @@ from compress.pruning.channels import duplicate, remove_channels, whole_blocks
 from compress.pruning.groups import CoupledGroup, coupled_groups, kept_layers, output_shape, width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import BOUNDARIES, boundary, failed
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, UsageError
 
 LISTED = 6  # kinds of layers that are named in a line
+SMALL = 6  # groups of a kind that are tried one by one where they cannot be pruned together
 SHARE = 0.5  # of the channels, that a trial removes
 SAME = 0.02  # of the largest output: wrong channels differ by far more, rounding by far less
 
@@ -38,23 +39,24 @@ class Prunable:
     left: tuple[str, ...] = ()
 
 
-def said(left: Sequence[str]) -> str:
+def describe_left(left: Sequence[str]) -> str:
     """Say which layers are left whole, with `*` for the numbers in their names."""
     kinds = list(dict.fromkeys(map(_kind, left)))
     names = ", ".join(kinds[:LISTED]) + (", ..." if len(kinds) > LISTED else "")
-    return f"{len(left)} layers keep their channels, as torch-pruning cannot follow them: {names}"
+    layers = "1 layer keeps its channels" if len(left) == 1 else f"{len(left)} layers keep their channels"
+    return f"{layers}, as torch-pruning cannot follow them: {names}"
 
 
 def find_prunable(model: nn.Module, resolution: int, settings: Channels) -> Prunable:
     """Find the groups of layers that can be pruned, by removing half of the channels of all of them.
 
-    The pruned network must run, and compute the same as with these channels set to zero; the latter is only asked of
-    groups without layer or group norms, which depend on the number of channels. Where that fails, groups are tried by
-    their kind, as those of the same layer in all blocks. All is tried on random weights, so that it depends on the
-    architecture alone.
+    The pruned network must run, and compute the same as with these channels set to zero. The latter is not asked of
+    groups with layer or group norms, and of no group where the network has other modules that depend on the number of
+    channels. Where a trial fails, groups are tried by their kind, as those of the same layer in all blocks, and those
+    of small kinds one by one. All is tried on random weights, so that it depends on the architecture alone.
 
     Raises:
-        UsageError: no layer matches a pattern in `keep`.
+        UsageError: no layer matches a pattern in `keep`, or `importance: batch_norm` of a network without.
         CompressError: torch-pruning cannot trace this architecture, follow any of its layers, or find its classifier.
     """
     kept = kept_layers(model, resolution, settings.keep)
@@ -68,7 +70,14 @@ def find_prunable(model: nn.Module, resolution: int, settings: Channels) -> Prun
     names = {module: name for name, module in model.named_modules()}
     fails = [name for group in groups if group not in follows for name in group.layers]
     left = (*(names[layer] for layer in lost), *fails)
+    _refuse_without_scales(model, settings, follows)
     return Prunable(follows, [*kept, *map(model.get_submodule, left)], left)
+
+
+def _refuse_without_scales(model: nn.Module, settings: Channels, groups: Sequence[CoupledGroup]) -> None:
+    modules = (model.get_submodule(name) for group in groups for name in group.outputs)
+    if settings.importance == "batch_norm" and not any(isinstance(module, nn.BatchNorm2d) for module in modules):
+        raise UsageError("importance: batch_norm: no prunable layer has a batch norm; choose another importance")
 
 
 @dataclass(frozen=True)
@@ -97,22 +106,35 @@ class _Trial:
         return sorted(kinds.values(), key=lambda kind: any(map(self.has_norms, kind)))
 
     @cached_property
-    def has_other_norms(self) -> bool:
-        """Whether there are norms that torch-pruning does not know, such as `GlobalResponseNorm`."""
+    def outputs(self) -> torch.Size:
+        return output_shape(self.network, self.resolution)
+
+    @cached_property
+    def depends_on_width(self) -> bool:
+        """Whether there are modules whose results depend on the number of channels, and that torch-pruning ignores.
+
+        They are norms that it does not know, such as `GlobalResponseNorm`, and convolutions over channels, as in ECA.
+        """
         known = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
-        types = {type(module).__name__ for module in self.model.modules() if not isinstance(module, known)}
-        return any("Norm" in kind and "BatchNorm" not in kind for kind in types)
+        parts = [module for module in self.model.modules() if not list(module.children())]
+        others = {type(part).__name__ for part in parts if not isinstance(part, known)}
+        norms = any("Norm" in name and "BatchNorm" not in name for name in others)
+        return norms or any(isinstance(part, nn.Conv1d) for part in parts)
 
     def has_norms(self, group: CoupledGroup) -> bool:
         """Whether a norm that depends on the number of channels computes with those of a group, or may do so."""
         modules = map(self.model.get_submodule, group.outputs)
-        return self.has_other_norms or any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in modules)
+        return self.depends_on_width or any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in modules)
 
     def follows(self) -> list[CoupledGroup]:
         """Collect the kinds of groups that can be pruned together, each with those before."""
         follows: list[CoupledGroup] = []
         for kind in self.kinds():
-            follows += [] if self.failure([*follows, *kind], all_narrower=True) else kind
+            if not self.failure([*follows, *kind], all_narrower=True):
+                follows += kind
+            elif 1 < len(kind) <= SMALL:
+                for group in kind:
+                    follows += [] if self.failure([*follows, group], all_narrower=True) else [group]
         return follows
 
     def failure(self, chosen: Sequence[CoupledGroup], all_narrower: bool = False) -> CompressError | None:
@@ -129,21 +151,21 @@ class _Trial:
         kept = [self.network.get_submodule(name) for name in (*self.kept_names, *others)]
         settings = Channels(target_macs=SHARE, round_to=self.round_to, ranking="sensitivity")
         shares = {group.layers[0]: SHARE for group in chosen}
-        zeroed = _Zeroed(duplicate(self.network))
-        outputs = output_shape(self.network, self.resolution)
+        masked = _Masked(duplicate(self.network)) if exact else None
         try:
             pruned = remove_channels(
-                self.network, self.resolution, shares, settings, kept, outputs, zeroed.remove if exact else None
+                self.network, self.resolution, shares, settings, kept, self.outputs, masked.remove if masked else None
             )
+            with boundary("torch-pruning", type(self.model).__name__):
+                mixed_up = masked is not None and not self._same(masked.network, pruned)
         except CompressError as error:
-            if error.__cause__ is None:  # not of a library: its classifier was not recognised
+            # Not of a library: its classifier was not recognised. A limit of time would depend on the machine.
+            if error.__cause__ is None or isinstance(error.__cause__, TimeoutError):
                 raise
             return error
         if all_narrower and any(self._keeps_all(group.layers[0], pruned) for group in chosen):
             return self._failed("it removes none of the channels")
-        if exact and not self._same(zeroed.network, pruned):
-            return self._failed("it mixes up channels, as of a shuffle that it does not see")
-        return None
+        return self._failed("it mixes up channels, as of a shuffle that it does not see") if mixed_up else None
 
     def _failed(self, reason: str) -> CompressError:
         return failed(BOUNDARIES["torch-pruning"], type(self.model).__name__, ValueError(reason))
@@ -162,28 +184,35 @@ class _Trial:
 
 
 @dataclass(frozen=True)
-class _Zeroed:
-    """A network in which channels are set to zero that another one loses."""
+class _Masked:
+    """A network in which the channels that another one loses are zero: what layers return, and what they read."""
 
     network: nn.Module
-    alive: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
+    masks: dict[tuple[str, bool], Tensor] = field(default_factory=dict)
 
-    @torch.no_grad()
     def remove(self, name: str, of_outputs: bool, positions: Sequence[int]) -> None:
-        """Set channels of a module to zero, given by their positions among those that are left."""
+        """Mask outputs or inputs of a module, given by their positions among those that are left."""
         module = self.network.get_submodule(name)
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        grouped = isinstance(module, nn.Conv2d) and module.groups > 1  # their producers are zero, which suffices
-        if not isinstance(weight, Tensor) or (grouped and not of_outputs):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            channels, dimension = module.out_channels if of_outputs else module.in_channels, 1
+        elif isinstance(module, nn.Linear):
+            channels, dimension = module.out_features if of_outputs else module.in_features, -1
+        else:
             return
-        dimension = 0 if of_outputs or weight.ndim == 1 else 1
-        alive = self.alive.setdefault((name, dimension == 0), list(range(weight.shape[dimension])))
-        channels = [alive[position] for position in positions]
-        weight.index_fill_(dimension, torch.tensor(channels), 0.0)
-        if dimension == 0 and isinstance(bias, Tensor):
-            bias[channels] = 0.0
-        for channel in channels:
-            alive.remove(channel)
+        if (name, of_outputs) not in self.masks:
+            self.masks[name, of_outputs] = torch.ones(channels)
+            self._hook(module, of_outputs, self.masks[name, of_outputs], dimension)
+        mask = self.masks[name, of_outputs]
+        mask[mask.nonzero()[:, 0][list(positions)]] = 0
+
+    def _hook(self, module: nn.Module, of_outputs: bool, mask: Tensor, dimension: int) -> None:
+        def masked(maps: Tensor) -> Tensor:
+            return maps * (mask if dimension == -1 else mask.view(-1, 1, 1))
+
+        if of_outputs:
+            module.register_forward_hook(lambda _, __, maps: masked(maps))
+        else:
+            module.register_forward_pre_hook(lambda _, given: (masked(given[0]), *given[1:]))
 
 
 @torch.no_grad()
@@ -196,8 +225,11 @@ def _randomised(model: nn.Module) -> nn.Module:
         if parameter.ndim > 1:
             deviation = math.sqrt(2 / max(1, parameter[0].numel()))
             parameter.copy_(deviation * torch.randn(parameter.shape, generator=generator))
-        else:
-            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+        else:  # below 1, so that deep networks stay finite
+            parameter.copy_(0.25 + 0.5 * torch.rand(parameter.shape, generator=generator))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
     return network
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from compress.measurement.compute import macs, parameters
 from compress.pruning.channels import duplicate, remove_channels, whole_blocks
 from compress.pruning.curves import Curve, ratios_at
 from compress.pruning.groups import CoupledGroup, output_shape
-from compress.pruning.prunable import Prunable, find_prunable
+from compress.pruning.prunable import Prunable, describe_left, find_prunable
 from compress.pruning.rounding import take_affordable, undecided
 from compress.pruning.widths import WidthCosts, Widths, widths_of
 from compress.recipe.channels import Channels
@@ -54,21 +55,14 @@ def prune_channels(
     """
     target = _target(settings, resolution, model if dense is None else dense, latency)
     prunable = prunable or find_prunable(model, resolution, settings)
-    _refuse_without_scales(model, settings, prunable)
     costs = WidthCosts.of(model, resolution, prunable.groups) if target.widths else None
-    found = _Search(model, resolution, settings, prunable, curves, target, costs).found()
-    if costs is not None and not found.is_as_computed(target, costs, prunable.groups):
-        found = _Search(model, resolution, settings, prunable, curves, target, None).found()
-    return found.network.eval()
-
-
-def _refuse_without_scales(model: nn.Module, settings: Channels, prunable: Prunable) -> None:
-    modules = (model.get_submodule(name) for group in prunable.groups for name in group.outputs)
-    if settings.importance == "batch_norm" and not any(isinstance(module, nn.BatchNorm2d) for module in modules):
-        raise UsageError(
-            "importance: batch_norm removes channels by the scales of their batch norms, of which there are none here; "
-            "choose another importance"
-        )
+    search = partial(_Search, model, resolution, settings, prunable, curves, target)
+    if costs is not None:
+        with suppress(UsageError):  # it says what can be reached by an arithmetic that may not hold
+            found = search(costs).found()
+            if found.is_as_computed(target, costs, prunable.groups):
+                return found.network.eval()
+    return search(None).found().network.eval()
 
 
 @dataclass(frozen=True)
@@ -165,7 +159,8 @@ class _Search:
             low = high
         else:
             message = f"{self.target.name} {self.target.value} cannot be reached: the smallest reachable value is"
-            raise UsageError(f"{message} {smallest:.4f}")
+            left = f"; {describe_left(self.prunable.left)}" if self.prunable.left else ""
+            raise UsageError(f"{message} {smallest:.4f}{left}")
         while high - low > 1:
             middle = (low + high) // 2
             candidate = self._at(middle / RATIOS)

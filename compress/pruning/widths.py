@@ -100,11 +100,11 @@ def widths_of(model: nn.Module, groups: Sequence[CoupledGroup]) -> dict[str, int
 
 
 def _inner(module: str, groups: Sequence[CoupledGroup]) -> str | None:
-    """Find the layer of a module, such as `qkv` of an attention, whose channels come and go inside of it."""
-    inside = (
+    """Find the layer of a module, such as `qkv` of an attention, whose channels alone come and go inside of it."""
+    inside = [
         group for group in groups if all(name.startswith(f"{module}.") for name in (*group.outputs, *group.inputs))
-    )
-    return next((group.layers[0] for group in inside), None)
+    ]
+    return inside[0].layers[0] if len(inside) == 1 else None
 
 
 def _grouped(module: nn.Module) -> bool:

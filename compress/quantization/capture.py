@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.measurement.compute import unfused
-from compress.models.attention import FourDimensional
+from compress.models.attention import FourDimensionalAttention
 from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
@@ -43,7 +43,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
         quiet(),
         redirect_stderr(StringIO()),
         torch.no_grad(),
-        FourDimensional(),
+        FourDimensionalAttention(),
     ):
         copied = copy.deepcopy(model).cpu()
         copied.train().eval()  # clears what networks such as LeViT cache in eval mode

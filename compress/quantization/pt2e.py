@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
 SEVEN_BITS = (-64, 63)
+FOLD, PATCHING = "_fold_conv_bn_qat_helper", threading.Lock()
 NETWORK = "the network"  # a captured graph has no name of its own
 SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
 """Activations of `target: portable`."""
@@ -90,11 +92,15 @@ def _patterns_of(observed: GraphModule) -> Iterator[None]:
 
     aware = any(hasattr(module, "enable_observer") for module in observed.modules())
     called = {getattr(node.target, "overloadpacket", None) for node in observed.graph.nodes} if aware else set()
-
-    def fold(graph: GraphModule, convolution: Any, *arguments: Any, **options: Any) -> GraphModule:
-        packet = getattr(torch.ops.aten, convolution.__name__)
-        return original(graph, convolution, *arguments, **options) if packet in called else graph
-
-    original = qat_utils._fold_conv_bn_qat_helper
-    with patch.object(qat_utils, "_fold_conv_bn_qat_helper", fold):
+    if not hasattr(qat_utils, FOLD):  # of a version that searches in another way
         yield
+        return
+    with PATCHING:
+        original: Any = getattr(qat_utils, FOLD)
+
+        def fold(graph: GraphModule, convolution: Any, *arguments: Any, **options: Any) -> GraphModule:
+            packet = getattr(torch.ops.aten, convolution.__name__)
+            return original(graph, convolution, *arguments, **options) if packet in called else graph
+
+        with patch.object(qat_utils, FOLD, fold):
+            yield

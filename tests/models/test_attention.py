@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.models.attention import FourDimensional
+from compress.models.attention import FourDimensionalAttention
 from compress.models.onnx_export import exporting, write_onnx
 from compress.quantization.ptq import quantize
 from compress.utils.errors import CompressError
@@ -30,7 +30,7 @@ def test_attention_is_the_same_in_four_dimensions(shape: tuple[int, ...], masked
         "for each image": torch.randn(*shape[:1], *(1 for _ in shape[1:-2]), 5, 5),
     }
     expected = F.scaled_dot_product_attention(query, key, value, masks[masked])
-    with FourDimensional():
+    with FourDimensionalAttention():
         given = F.scaled_dot_product_attention(query, key, value, attn_mask=masks[masked])
     torch.testing.assert_close(given, expected)
 

@@ -239,7 +239,9 @@ def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:
 
 def test_importance_by_batch_norm_is_refused_without_any() -> None:
     settings = Channels(target_macs=0.5, importance="batch_norm")
-    with pytest.raises(UsageError, match=r"^importance: batch_norm removes .* none here; choose another importance$"):
+    with pytest.raises(
+        UsageError, match=r"^importance: batch_norm: no prunable layer has a batch norm; choose another importance$"
+    ):
         prune_channels(create_model("timm", "test_vit", 10, 32), 32, settings)
 
 

@@ -19,7 +19,7 @@ from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
 from compress.pruning.channels import accumulate_gradients
-from compress.pruning.prunable import Prunable, find_prunable, said
+from compress.pruning.prunable import Prunable, describe_left, find_prunable
 from compress.pruning.search import prune_channels
 from compress.pruning.sensitivity import SensitivityRow, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
@@ -100,7 +100,7 @@ def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> N
             )
     state = _repair(job, state, folder)
     pruning = Pruning(widths=_widths(job.dense, state.network.model), **dict(state.findings))
-    notes = [said(pruning.left_whole)] if pruning.left_whole else []
+    notes = [describe_left(pruning.left_whole)] if pruning.left_whole else []
     store_network(context, planned.id, folder, state.network, state.ledger, notes, pruning=pruning)
 
 
@@ -133,7 +133,8 @@ def _prune(job: _Job, state: State, number: int) -> State:
         )
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     prunable = find_prunable(model, side, stage)
-    findings = findings.model_copy(update={"left_whole": prunable.left or None})
+    left = tuple(dict.fromkeys((*(findings.left_whole or ()), *prunable.left)))
+    findings = findings.model_copy(update={"left_whole": left or None})
     curves = None
     if stage.analyse:
         analysed, ledger = _analyse(job, state, ledger, prunable)
