@@ -36,11 +36,13 @@ class CoupledGroup:
         layers: Convolutions and linears whose outputs lose the channels.
         outputs: By module, how many of its outputs go if all channels go; normalisations too.
         inputs: By module, how many of its inputs go if all channels go.
+        leaves: Weights that go if all channels go, by parameters outside of these modules, such as position embeddings.
     """
 
     layers: list[str] = field(default_factory=list)
     outputs: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, int] = field(default_factory=dict)
+    leaves: dict[nn.Parameter, int] = field(default_factory=dict)
 
 
 def kept_layers(model: nn.Module, resolution: int, patterns: Sequence[str]) -> list[nn.Module]:
@@ -97,7 +99,9 @@ def _group(graph: Any, layer: nn.Module, names: Mapping[nn.Module, str]) -> Coup
     pruner, group = graph.get_pruner_of_module(layer), CoupledGroup()
     for item in graph.get_pruning_group(layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer)))):
         module = item.dep.target.module
-        if module not in names:  # an operation, or a parameter of its own
+        if isinstance(module, nn.Parameter):
+            group.leaves[module] = len(item.idxs) * module.numel() // module.shape[item.dep.target.pruning_dim]
+        if module not in names:  # an operation, or such a parameter
             continue
         of_outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
         (group.outputs if of_outputs else group.inputs)[names[module]] = len(item.idxs)

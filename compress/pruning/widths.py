@@ -80,6 +80,10 @@ class WidthCosts:
                 total += kept - weights
             if "bias" in own:
                 total -= outputs[name]
+        for group in self.groups:
+            all_channels = self.full[group.layers[0]]
+            removed = all_channels - widths[group.layers[0]]
+            total -= sum(removed * weights // all_channels for weights in group.leaves.values())
         return total
 
     def _removed(self, widths: Widths) -> tuple[Counter[str], Counter[str]]:
