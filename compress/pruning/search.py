@@ -57,12 +57,17 @@ def prune_channels(
     prunable = prunable or find_prunable(model, resolution, settings)
     costs = WidthCosts.of(model, resolution, prunable.groups) if target.widths else None
     search = partial(_Search, model, resolution, settings, prunable, curves, target)
+    found = None
     if costs is not None:
         with suppress(UsageError):  # it says what can be reached by an arithmetic that may not hold
             found = search(costs).found()
-            if found.is_as_computed(target, costs, prunable.groups):
-                return found.network.eval()
-    return search(None).found().network.eval()
+    if costs is None or found is None or not found.is_as_computed(target, costs, prunable.groups):
+        try:
+            found = search(None).found()
+        except UsageError:
+            if found is None or target.share(found.network) > target.value:
+                raise
+    return found.network.eval()
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,13 @@ class _Candidate:
         return self.make()
 
     def is_as_computed(self, target: _Target, costs: WidthCosts, groups: Sequence[CoupledGroup]) -> bool:
-        """Whether the network has the widths that were asked for, and costs what follows from them."""
+        """Whether the network reaches the target, and where not all is of plain layers, has the widths that were asked
+        for and costs what follows from them.
+        """
         assert target.widths
         share, widths = target.share(self.network), widths_of(self.network, groups)
-        return widths == self.widths and share == target.widths(costs, widths) <= target.value
+        exact = widths == self.widths and share == target.widths(costs, widths)
+        return share <= target.value and (costs.plain or exact)
 
 
 @dataclass(frozen=True)

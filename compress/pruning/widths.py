@@ -29,6 +29,7 @@ class WidthCosts:
         macs: MACs by layer of the network with all channels; by module for products of activations.
         products: By module with such products, the layer whose channels they have; without one, they stay as they are.
         parameters: Parameters of the network with all channels.
+        plain: Whether there are no such products, and no layer norms.
     """
 
     modules: Mapping[str, nn.Module]
@@ -37,6 +38,7 @@ class WidthCosts:
     macs: Mapping[str, int]
     products: Mapping[str, str]
     parameters: int
+    plain: bool
 
     @classmethod
     def of(cls, model: nn.Module, resolution: int, groups: Sequence[CoupledGroup]) -> WidthCosts | None:
@@ -52,9 +54,10 @@ class WidthCosts:
             return None
         inner = {name: _inner(name, groups) for name in counted.layers.keys() - layers}
         products = {name: layer for name, layer in inner.items() if layer}
+        plain = not inner and not any(isinstance(module, nn.LayerNorm) for module in modules.values())
         if not all(isinstance(module, known) or not list(module.parameters()) for module in modules.values()):
             return None
-        return cls(modules, groups, widths_of(model, groups), counted.layers, products, parameters(model))
+        return cls(modules, groups, widths_of(model, groups), counted.layers, products, parameters(model), plain)
 
     def macs_of(self, widths: Widths) -> int:
         """Return the MACs of the network with these widths."""

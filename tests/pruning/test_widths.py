@@ -68,7 +68,7 @@ def test_a_network_with_groups_of_channels_has_no_costs_of_widths() -> None:
 
 
 def test_widths_that_a_network_does_not_get_are_not_taken_for_its_own() -> None:
-    model, settings = create_model("timm", "test_resnet", 10, 32), Channels(target_macs=0.999)
+    model, settings = create_model("timm", "test_convnext", 10, 32), Channels(target_macs=0.999)
     groups = find_prunable(model, 32, settings).groups
     costs, target = WidthCosts.of(model, 32, groups), search._target(settings, 32, model, None)
     assert costs is not None
@@ -90,3 +90,8 @@ def test_a_network_whose_costs_are_computed_wrongly_reaches_its_target(
     monkeypatch.setattr(WidthCosts, "parameters_of", lambda *_: 1)
     searched = prune_channels(model, 32, settings).state_dict()
     assert all(torch.equal(right[name], tensor) for name, tensor in searched.items())
+
+
+def test_what_only_the_arithmetic_reaches_is_kept() -> None:
+    model = create_model("timm", "ghostnet_050", 3, 64)
+    assert macs(prune_channels(model, 64, Channels(target_macs=0.6)), 64) <= 0.6 * macs(model, 64)
