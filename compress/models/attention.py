@@ -37,10 +37,10 @@ def _attend(
         return func(query, key, value, attn_mask, *args, **kwargs)
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask.expand(*leading, *attn_mask.shape[-2:])
-    tensors = [query, key, value, attn_mask]
-    if len(leading) == 1:
-        tensors = [each.unsqueeze(1) if each is not None and each.ndim > 2 else each for each in tensors]
-        return func(*tensors, *args, **kwargs).squeeze(1)
-    tensors = [each.flatten(0, -4) if each is not None and each.ndim > 2 else each for each in tensors]
+    tensors = [each if each is None or each.ndim == 2 else _folded(each) for each in (query, key, value, attn_mask)]
     mixed = func(*tensors, *args, **kwargs)
     return mixed.reshape(*leading, *mixed.shape[-2:])
+
+
+def _folded(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.flatten(0, -4)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import torch_pruning
 from torch import Tensor, nn
 
+from compress.measurement.compute import evaluating
 from compress.pruning.groups import width
 from compress.recipe.channels import Channels
 from compress.utils.boundaries import boundary
@@ -50,7 +51,7 @@ def remove_channels(
     shares = ratio if isinstance(ratio, Mapping) else {}
     ratios = {name: _ratio(model, name, share, settings.round_to) for name, share in shares.items()}
     with boundary("torch-pruning", type(model).__name__):
-        copied = duplicate(model).eval()
+        copied = duplicate(model)
         for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
             parameter.grad = None if original.grad is None else original.grad.clone()
         attention = _attention(copied)
@@ -130,18 +131,10 @@ def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tenso
     model.zero_grad(set_to_none=True)
     for pixels, labels in batches:
         F.cross_entropy(model(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
-    forget_caches(model)
+    model.train().eval()  # networks such as LeViT cache tensors of the graph in eval mode, until they train
 
 
 def duplicate(model: nn.Module) -> nn.Module:
-    """Copy a network without what it caches."""
-    forget_caches(model)
-    return copy.deepcopy(model)
-
-
-def forget_caches(model: nn.Module) -> None:
-    """Drop tensors that networks such as LeViT cache in eval mode until they train, and which cannot be copied."""
-    flags = {module: module.training for module in model.modules()}
-    model.train()
-    for module, training in flags.items():
-        module.training = training
+    """Copy a network in eval mode, without what it caches there."""
+    with evaluating(model):
+        return copy.deepcopy(model)

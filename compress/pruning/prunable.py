@@ -130,21 +130,26 @@ class _Trial:
         """Collect the kinds of groups that can be pruned together, each with those before."""
         follows: list[CoupledGroup] = []
         for kind in self.kinds():
-            if not self.failure([*follows, *kind], all_narrower=True):
+            if not self.failure(kind, follows, all_narrower=True):
                 follows += kind
             elif 1 < len(kind) <= SMALL:
                 for group in kind:
-                    follows += [] if self.failure([*follows, group], all_narrower=True) else [group]
+                    follows += [] if self.failure([group], follows, all_narrower=True) else [group]
         return follows
 
-    def failure(self, chosen: Sequence[CoupledGroup], all_narrower: bool = False) -> CompressError | None:
-        """Remove channels of the `chosen` groups, and return why that fails.
+    def failure(
+        self, chosen: Sequence[CoupledGroup], tried: Sequence[CoupledGroup] = (), all_narrower: bool = False
+    ) -> CompressError | None:
+        """Remove channels of the `chosen` groups beside those `tried` before, and return why that fails.
 
         With `all_narrower` it fails too if one of them stays as it was.
         """
-        exact = [group for group in chosen if not self.has_norms(group)]
-        first = self._failure(exact, all_narrower, exact=True) if exact else None
-        return first or (self._failure(chosen, all_narrower, exact=False) if len(exact) < len(chosen) else None)
+        groups = [*tried, *chosen]
+        exact = [group for group in groups if not self.has_norms(group)]
+        first = None
+        if not all(map(self.has_norms, chosen)):  # the others were tried before
+            first = self._failure(exact, all_narrower, exact=True)
+        return first or (self._failure(groups, all_narrower, exact=False) if len(exact) < len(groups) else None)
 
     def _failure(self, chosen: Sequence[CoupledGroup], all_narrower: bool, exact: bool) -> CompressError | None:
         others = [name for group in self.groups if group not in chosen for name in group.layers]

@@ -84,21 +84,22 @@ class WidthCosts:
             if "bias" in own:
                 total -= outputs[name]
         for group in self.groups:
-            all_channels = self.full[group.layers[0]]
-            removed = all_channels - widths[group.layers[0]]
-            total -= sum(removed * weights // all_channels for weights in group.leaves.values())
+            total -= sum(self._lost(group, widths, weights) for weights in group.leaves.values())
         return total
 
     def _removed(self, widths: Widths) -> tuple[Counter[str], Counter[str]]:
         """Return how many outputs and inputs each module loses."""
         outputs, inputs = Counter[str](), Counter[str]()
         for group in self.groups:
-            all_channels = self.full[group.layers[0]]
-            removed = all_channels - widths[group.layers[0]]
             for counts, shares in ((outputs, group.outputs), (inputs, group.inputs)):
                 for name, channels in shares.items():
-                    counts[name] += removed * channels // all_channels
+                    counts[name] += self._lost(group, widths, channels)
         return outputs, inputs
+
+    def _lost(self, group: CoupledGroup, widths: Widths, most: int) -> int:
+        """Return how many go of `most`, which go if the group loses all channels."""
+        full = self.full[group.layers[0]]
+        return (full - widths[group.layers[0]]) * most // full
 
 
 def widths_of(model: nn.Module, groups: Sequence[CoupledGroup]) -> dict[str, int]:

@@ -14,7 +14,7 @@ import compress
 from compress.measurement.compute import macs
 from compress.models.factory import create_model
 from compress.pruning import groups
-from compress.pruning.channels import forget_caches
+from compress.pruning.channels import duplicate
 from compress.pruning.groups import width
 from compress.pruning.prunable import describe_left, find_prunable
 from compress.pruning.search import prune_channels
@@ -198,7 +198,7 @@ def test_caches_of_a_graph_are_dropped_and_the_modes_stay() -> None:
     next(model.children()).train()
     modes = [module.training for module in model.modules()]
     model(torch.zeros(1, 3, 224, 224, requires_grad=True))
-    forget_caches(model)
+    duplicate(model)
     assert [module.training for module in model.modules()] == modes
     copy.deepcopy(model)
 
