@@ -24,7 +24,6 @@ from compress.pipeline.ood import read_ood
 from compress.pipeline.predictions import Predictions, class_changes, data_summary, disagreements
 from compress.pipeline.robustness import read_robustness
 from compress.pipeline.stored_quality import add_quality
-from compress.recipe.stage import TEACHER
 from compress.recipe.stage import Published as PublishedSection
 from compress.recipe.worth import Deployment as RecipeDeployment
 from compress.registry import RUNTIMES
@@ -183,7 +182,7 @@ def _variant(
         else None,
         published_inference=_published_inference(published),
         inference=_inference(plan, unit.id, metrics, measured, energy),
-        training=_training(ledger, _pretraining(plan, unit), _start(plan, unit)),
+        training=_training(ledger, _pretraining(plan, store, unit), _start(plan, unit)),
         artifacts=artifacts,
         choices=measured.choices.get(unit.id),
         pruning=metrics.pruning,
@@ -250,17 +249,30 @@ def _with_calibrations(ledger: Ledger, artifacts: Sequence[Artifact]) -> Ledger:
     return ledger
 
 
-def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
-    """Return the pretraining compute of the variant's teacher: 0 without a teacher, None if not stated."""
-    stage = plan.stage(unit.teacher).stage if unit.teacher else unit.stage
-    if TEACHER not in stage.makes:
-        return TeacherPretraining(macs=0, source=None)
+def _pretraining(plan: Plan, store: Store, unit: PlannedStage) -> TeacherPretraining:
+    """Return the training compute of the variant's teacher: 0 without a teacher, None if not stated."""
+    teacher = plan.stage(unit.teacher) if unit.teacher else unit
+    stage = teacher.stage
+    if not stage.teaches_all:
+        return _trained_teacher(plan, store, teacher) if unit.teacher else TeacherPretraining(macs=0, source=None)
     stated = [part for part in (stage.pretraining(), stage.fine_tuning()) if part]
     tuned = stage.fine_tuning()
     return TeacherPretraining(
         macs=sum(part.macs for part in stated) if stage.pretraining() else None,
         fine_tuning=tuned.macs if tuned else None,
         source="; ".join(part.source for part in stated) or None,
+    )
+
+
+def _trained_teacher(plan: Plan, store: Store, teacher: PlannedStage) -> TeacherPretraining:
+    """Return the training compute of a teacher that the run has trained, and of the weights that it started from."""
+    spent, start = VariantMetrics.read(store.path(teacher.key) / "metrics.json").training.macs, _start(plan, teacher)
+    before = start.macs if start else 0
+    sources = [f"training of {teacher.id} in this run", *filter(None, [start and start.source])]
+    return TeacherPretraining(
+        macs=None if before is None else before + spent,
+        fine_tuning=spent if start else None,
+        source="; ".join(sources),
     )
 
 

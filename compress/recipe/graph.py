@@ -34,14 +34,15 @@ def ordered_stages(recipe: Recipe) -> list[StageSection]:
 def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
     """Return the nearest teacher that the network of a stage descends from.
 
+    A network that the run trains on labels teaches what is distilled from it, and no pruned copy of itself.
     None for a teacher, for an export of several variants, and for what starts from a control that learns from labels:
     that only compares itself with a variant which has a teacher.
     """
     stages = {stage.id: stage for stage in recipe.stages}
     stage: StageSection = stages[stage_id]
     while len(stage.parents()) == 1 and (start := stage.network_from()):
-        stage = stages[start]
-        if TEACHER in stage.makes:
+        learner, stage = stage, stages[start]
+        if TEACHER in stage.makes and (stage.teaches_all or learner.starts_from == {TEACHER}):
             return stage
     return None
 

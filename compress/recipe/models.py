@@ -10,6 +10,8 @@ from pydantic import Field
 from compress.recipe.base import Section
 from compress.utils.interpolation import Interpolation
 
+SHARD = 65_536  # images per stored file of a teacher's embeddings
+
 
 class Pretraining(Section):
     """Compute of a training of the teacher itself, which the training ledger does not include."""
@@ -53,7 +55,7 @@ class OpenClipTeacher(Section):
         "zero-shot", description="zero-shot: text embeddings of prompts; probe: linear classifier fitted on labels"
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
-    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
+    shard: int = Field(SHARD, ge=1, description="images per stored file of embeddings, which any worker may make")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
@@ -80,7 +82,7 @@ class ClassifierTeacher(Section):
     )
     resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
-    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
+    shard: int = Field(SHARD, ge=1, description="images per stored file of embeddings, which any worker may make")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
@@ -109,7 +111,7 @@ class EnsembleTeacher(Section):
         "length 1. Losses on embeddings see all of them, concatenated",
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
-    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
+    shard: int = Field(SHARD, ge=1, description="images per stored file of embeddings, which any worker may make")
 
     @property
     def head(self) -> Literal["own", "probe"]:
@@ -199,6 +201,6 @@ class OwnModel(Section):
         None, ge=8, le=4096, description="shorter side in pixels before the centre crop, instead of `crop_pct`"
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings when it teaches")
-    shard: int = Field(65_536, ge=1, description="images per stored file of these embeddings")
+    shard: int = Field(SHARD, ge=1, description="images per stored file of these embeddings")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")

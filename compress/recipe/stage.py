@@ -65,6 +65,8 @@ class StageSection(Section):
     # products that it may start from; it has a `from` key unless this is empty
     starts_from: ClassVar[frozenset[str]] = frozenset()
     starts_from_many: ClassVar[bool] = False  # whether `from` is a list
+    # whether its network, trained before the run, teaches all that descends from it, pruned copies of itself included
+    teaches_all: ClassVar[bool] = False
     named_sections: ClassVar[tuple[str, ...]] = ()  # keys whose section may be given as the name of a shipped config
 
     @classmethod

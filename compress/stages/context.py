@@ -36,6 +36,7 @@ from compress.stages.existing import ExistingNetwork
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_identity
+from compress.stages.train import TrainStage
 from compress.store.store import Store
 from compress.training.formats import FormatChooser
 from compress.training.loggers import FitLoggers
@@ -143,7 +144,7 @@ class StageContext:
         """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
         planned = self.plan.stage(identifier)
         stage = planned.stage
-        assert isinstance(stage, ExistingNetwork)
+        assert isinstance(stage, ExistingNetwork | TrainStage)
         return Embedder(
             self.store,
             lambda: loaded or self.teacher(identifier),

@@ -16,7 +16,7 @@ from compress.models.fingerprint import shard_keys
 from compress.plugins import digests
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation, Fit
-from compress.recipe.models import Student
+from compress.recipe.models import SHARD, Student
 from compress.stages.kind import MODEL_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity, training_views
@@ -143,7 +143,7 @@ class CostModel:
     ) -> Cost:
         """Return the cost of embeddings that neither the store nor an earlier stage of the plan provides."""
         identity = embeddings_identity(self.data, splits, self._embedding_id(teacher.id), precision)
-        shard, seed = getattr(teacher.stage, "shard", 65_536), self.plan.recipe.seed
+        shard, seed = getattr(teacher.stage, "shard", SHARD), self.plan.recipe.seed
         total = sum(len(split.images) for split in splits)
         keys = {
             key: len(part)
@@ -220,6 +220,8 @@ class CostModel:
     def student(self, student: Student, use: Use, width: int = 0) -> NetworkCost:
         """Return the cost of a student; a forward pass takes a third of the time of a training step.
 
+        Where it teaches, its logits are its embeddings.
+
         Args:
             student: Its settings.
             use: What it is timed for.
@@ -227,7 +229,7 @@ class CostModel:
         """
         if use in ("inference", "embedding"):
             trained = self.student(student, "training", width)
-            return trained._replace(training=0, seconds=trained.seconds / 3)
+            return trained._replace(training=0, seconds=trained.seconds / 3, width=width or len(self.data.classes))
         masked = use == "masked"
         side = student.resolution or self.data.resolution
 

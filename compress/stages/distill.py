@@ -30,7 +30,8 @@ class DistillStage(NetworkStage, Distillation):
     kind: Literal["distill"]
     from_: Identifier = Field(
         alias="from",
-        description="id of the teacher stage, or a list of several, whose logits are averaged",
+        description="id of the teacher, a `teacher`, `model` or `train` stage; or a list of several `teacher` stages, "
+        "whose logits are averaged",
         json_schema_extra=_or_several,
     )
 

@@ -19,6 +19,7 @@ class ExistingNetwork(StageKind):
     """A trained network that teaches, and that everything may start from."""
 
     makes: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
+    teaches_all: ClassVar[bool] = True
     brings_network: ClassVar[bool] = True
     lineage: ClassVar[str] = "used as is"
 

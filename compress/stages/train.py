@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from compress.recipe.fit import Fit
+from compress.recipe.models import SHARD
 from compress.recipe.schema import Recipe
+from compress.recipe.stage import NETWORK, TEACHER
 from compress.registry import load_entry
 from compress.stages.kind import Maker
 from compress.stages.network import NetworkStage
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class TrainStage(NetworkStage):
-    """Supervised training on the labelled images: the baseline."""
+    """Supervised training on the labelled images: the baseline, or a teacher of this run."""
 
     kind: Literal["train"]
 
+    makes: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
+    shard: ClassVar[int] = SHARD
     lineage: ClassVar[str] = "trained on labels"
     probe_maker: ClassVar[str] = "compress.stages.probing:make_probed"
 
@@ -34,6 +38,9 @@ class TrainStage(NetworkStage):
 
     def load_maker(self) -> Maker:
         return cast(Maker, load_entry(self.probe_maker)) if self.probed else super().load_maker()
+
+    def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
+        return {"variant": planned.key}
 
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
         if not self.probed:

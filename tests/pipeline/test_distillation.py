@@ -41,6 +41,24 @@ def entry(job: Job) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("teacher", ["stored", "live"])
+def test_a_network_trained_on_labels_in_the_run_teaches(job: Job, done: Callable[..., Any], teacher: str) -> None:
+    variant, output, copied = done("stages.distilled.from=scratch", f"stages.distilled.teacher={teacher}")
+    assert "scratch: taken from the store" in output and "distilling scratch" in output
+    training = {v["id"]: v["training"] for v in copied.results()["variants"]}
+    assert training["scratch"]["teacher_pretraining"]["macs"] == 0
+    spent = {part["what"]: part["macs"] for part in variant["training"]["parts"]}
+    embedded = {"stored": "teacher: 2 views of 96 images", "live": "teacher: live, 4 epochs"}[teacher]
+    (passes,) = (v["inference"]["macs"] for v in copied.results()["variants"] if v["id"] == "scratch")
+    assert spent[embedded] == {"stored": 2, "live": 4}[teacher] * 96 * passes
+    for learner in ("distilled", "pruned"):
+        of_teacher = training[learner]["teacher_pretraining"]
+        assert of_teacher["macs"] == training["scratch"]["macs"] and "fine_tuning" not in of_teacher
+        assert of_teacher["source"] == "training of scratch in this run"
+    assert not np.array_equal(*(weights(each, entry(each))["fc.weight"] for each in (job, copied)))
+
+
+@pytest.mark.slow
 def test_live_teacher_trains_the_same_student_at_a_higher_cost(job: Job, done: Callable[..., Any]) -> None:
     stored = entry(job)
     live, _, copied = done("stages.distilled.teacher=live", apart=True)  # in a separate process, as the other one

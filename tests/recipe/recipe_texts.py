@@ -123,7 +123,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("shift: 0.1", "shfit: 0.1", 7, ("data.views.shfit", "did you mean 'shift'?")),
     ("accelerator: cpu", "gpus: 2", 8, ("trainer.gpus: unknown key", "allowed: accelerator, benchmark")),
     ("    from: teacher", "    from_: teacher", 15, ("stages.distilled.from_", "did you mean 'from'?")),
-    ("    from: teacher\n", "", 13, ("stages.distilled.from: is missing: id of the teacher stage",)),
+    ("    from: teacher\n", "", 13, ("stages.distilled.from: is missing: id of the teacher",)),
     ("    target_macs: 0.5\n", "", 19, ("stages.pruned.target_macs: no target", "fraction of MACs to keep")),
     ("    student: resnet18\n", "", 13, ("stages.distilled.student: is missing",)),
     ("repair: {epochs: 2}", "repair: {epoch: 2}", 23, ("stages.pruned.repair.epoch", "did you mean 'epochs'?")),
@@ -195,7 +195,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         21,
         ("'int8' is of kind quantize; prune must start from teacher, model, train, distill",),
     ),
-    ("from: teacher", "from: pruned", 15, ("'pruned' is of kind prune; distill must start from teacher",)),
+    ("from: teacher", "from: pruned", 15, ("'pruned' is of kind prune; distill must start from teacher, model or",)),
     ("from: pruned", "from: int8", 26, ("'int8' is of kind quantize; quantize must start from",)),
     (
         "    from: pruned\n  - id: files\n    kind: export\n    from: [distilled, int8]",

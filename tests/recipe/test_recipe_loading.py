@@ -343,6 +343,18 @@ def test_teacher_of_a_stage_is_its_nearest_teacher_ancestor() -> None:
         teacher_of(recipe, "nothing")
 
 
+def test_a_network_trained_in_the_run_teaches_what_is_distilled_from_it_and_no_copy_of_itself() -> None:
+    pruned = "kind: prune, target_macs: 0.5"
+    recipe = parse_recipe(
+        SHORT + "  - {id: small, kind: distill, from: scratch, student: resnet18}\n"
+        f"  - {{id: pruned, from: small, {pruned}}}\n"
+        f"  - {{id: control, from: scratch, {pruned}}}\n"
+        "  - {id: files, kind: export, from: [scratch]}\n"
+    )
+    teachers = [teacher_of(recipe, name) for name in ("small", "pruned", "control", "files", "scratch")]
+    assert teachers == [recipe.stages[1]] * 2 + [None] * 3
+
+
 def test_loading_a_recipe_does_not_import_torch() -> None:
     program = "import sys, compress.recipe; compress.recipe.load_recipe('quickstart'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
