@@ -176,8 +176,8 @@ Every figure of ours is from the `results.json` of a run, kept in [results](resu
 makes it again. Top-1, size and latency of a row are of the same file, in the runtime that is named. Intervals are
 Wilson's 95% intervals over the test images; they do not cover retraining, which several seeds show: their mean, lowest
 and highest, then each with its interval. MACs are multiply-accumulates of one image. Training MACs are everything that
-the recipe has spent, teacher forwards and repair included, without what the teacher, or weights that a student starts
-from, were trained with before. Latency is the median of one batch. How to add a run:
+the recipe has spent, teacher forwards and repair included, without what the teacher, and weights that a student starts
+from, were trained with. Latency is the median of one batch. How to add a run:
 [scripts/make_results](../scripts/make_results).
 """
 TRAINING = """\

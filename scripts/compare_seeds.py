@@ -3,9 +3,9 @@
     python scripts/compare_seeds.py --seeds 0 1 2 --set data.root=DIR
     python scripts/compare_seeds.py prune_sweep --seeds 0 --share 0.5
 
-Seeds set the students' initial weights and the order of images. Data split, views and teacher embeddings follow the
-recipe's own seed, so they are made once. `--share` scales the epochs of every stage, for the same comparison with a
-smaller budget.
+Seeds set the students' initial weights and the order of images. Data split, views, teachers and their embeddings follow
+the recipe's own seed, so they are made once. `--share` scales the epochs of every stage but of teachers, for the same
+comparison with a smaller budget.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from compress.recipe.graph import teacher_of
 from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe
 from compress.recipe.stage import StageSection
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
 
-    stages = load_recipe(args.recipe, args.changes).stages
+    stages = students(load_recipe(args.recipe, args.changes))
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
         changes = [*args.changes, *(change for stage in stages for change in of_seed(stage, seed, args.share))]
@@ -42,6 +44,12 @@ def main() -> None:
         for variant in json.loads(done.stdout)["variants"]:
             found.setdefault(variant["id"], []).append(variant)
     print(table(found))
+
+
+def students(recipe: Recipe) -> list[StageSection]:
+    """Return the stages of a recipe whose networks teach no other."""
+    teachers = {teacher.id for stage in recipe.stages if (teacher := teacher_of(recipe, stage.id))}
+    return [stage for stage in recipe.stages if stage.id not in teachers]
 
 
 def of_seed(stage: StageSection, seed: int, share: float) -> Iterator[str]:

@@ -28,6 +28,12 @@ def test_a_share_of_no_epochs_is_none(epochs: int, share: float, left: int) -> N
     ]
 
 
+def test_seeds_leave_teachers_as_they_are() -> None:
+    students = script("compare_seeds")["students"]
+    assert [stage.id for stage in students(load_recipe("mlperf_tiny/85_imagenet"))][:2] == ["distilled", "dense-int8"]
+    assert "scratch" in [stage.id for stage in students(load_recipe("quickstart_ablation"))]
+
+
 def test_a_store_that_is_filled_is_not_filled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

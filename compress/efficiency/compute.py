@@ -1,10 +1,15 @@
-"""Training compute of a variant in full: its ledger, and what was trained before the run that it rests on."""
+"""Training compute of a variant in full: its ledger, and the earlier training that it rests on.
+
+Earlier training is that of its teacher, before the run or by a stage of it, and of the weights that it starts from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from compress.results.variant import Variant
+
+BASELINE, LEARNER = "train", "distill"  # kinds of stage
 
 
 def teacher_macs(variant: Variant) -> float | None:
@@ -22,29 +27,34 @@ def start_macs(variant: Variant) -> float | None:
     return start.macs if start else 0.0
 
 
-def macs_before_run(variant: Variant) -> float | None:
-    """Return the MACs of everything that was trained before the run; None where a part is unknown."""
+def earlier_macs(variant: Variant) -> float | None:
+    """Return the MACs of earlier training; None where a part is unknown."""
     teacher, start = teacher_macs(variant), start_macs(variant)
     return None if teacher is None or start is None else teacher + start
 
 
 def compute_in_full(variant: Variant) -> float | None:
-    """Return the training MACs of a variant with those before the run; None where a part is unknown."""
-    before = macs_before_run(variant)
+    """Return the training MACs of a variant with those of earlier training; None where a part is unknown."""
+    before = earlier_macs(variant)
     return None if before is None else variant.training.macs + before
 
 
 def extra_compute(variant: Variant, reference: Variant, by_id: Mapping[str, Variant]) -> float | None:
-    """Return the training MACs that a variant took more than a reference, with those before the run.
+    """Return the training MACs that a variant took more than a reference, with those of earlier training.
 
     A part that is not stated cancels where it is the same training for both: of the teacher or network that both
-    descend from, and of the first weights of a variant that both are made of or repeat. None where one does not cancel.
+    descend from, of a teacher that is the reference itself, and of the first weights of a variant that both are made of
+    or repeat. None where one does not cancel.
 
     Args:
         variant: A variant.
         reference: What it is compared with.
         by_id: All variants by id, in which ancestors are found.
     """
+    for learner, teacher, sign in ((variant, reference, 1), (reference, variant, -1)):
+        if trained_teacher(learner, by_id) is teacher:
+            start = start_macs(learner)
+            return None if start is None else sign * (learner.training.macs + start)
     first, other = (_first(each, lambda made: by_id.get(made.parent or "")) for each in (variant, reference))
     teachers = _extra(teacher_macs(variant), teacher_macs(reference), same=first == other)
     first, other = (_first(each, lambda made: _weights_from(made, by_id)) for each in (variant, reference))
@@ -52,6 +62,17 @@ def extra_compute(variant: Variant, reference: Variant, by_id: Mapping[str, Vari
     if teachers is None or starts is None:
         return None
     return variant.training.macs - reference.training.macs + teachers + starts
+
+
+def trained_teacher(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
+    """Return the variant that a `train` stage of the same recipe made, and that a variant was distilled from."""
+    seen: set[str] = set()
+    while variant.id not in seen and (parent := by_id.get(variant.parent or "")):
+        seen.add(variant.id)  # a damaged record may have a circle
+        if variant.kind == LEARNER and parent.kind == BASELINE:
+            return parent
+        variant = parent
+    return None
 
 
 def _extra(own: float | None, other: float | None, *, same: bool) -> float | None:

@@ -95,8 +95,8 @@ def savings_in_months(
 def known_doublings(pair: TrainingEfficiency) -> tuple[float | None, Bound | None]:
     """Return the doublings of training compute in full, or the bound that the measured points leave, if they leave one.
 
-    A bracket on one side of 0 is a bound too: a certain loss or gain of unknown size. Nothing is known where training
-    before the run is not.
+    A bracket on one side of 0 is a bound too: a certain loss or gain of unknown size. Nothing is known where earlier
+    training is not.
     """
     full = pair.with_teacher_pretraining
     if full.doublings is not None or full.bracket is None:

@@ -9,14 +9,13 @@ from typing import Literal, cast
 
 import numpy as np
 
-from compress.efficiency.compute import continued, macs_before_run
+from compress.efficiency.compute import BASELINE, continued, earlier_macs, trained_teacher
 from compress.efficiency.curves import Curve, Floats, Reached, earliest, measured_curves, reach
 from compress.efficiency.months import in_months
 from compress.results.base import MacsBracket, OpenInterval
 from compress.results.savings import PretrainingRatio, TrainingEfficiency, Trend
 from compress.results.variant import Variant
 
-BASELINE = "train"
 LONGER = "match"
 """Kinds of stage that train on labels: with their own epochs, and for as much compute as a variant took."""
 QUANTIZED = "quantize"
@@ -98,10 +97,10 @@ def training_efficiency(
 ) -> tuple[TrainingEfficiency, ...]:
     """Compare every variant that was trained or made from one that was with every baseline trained on labels.
 
-    A baseline is a `train` stage with its `match` stages: the earliest of their curves counts, so that it has the best
-    schedule for every accuracy. The first point at or above P counts for the baseline. A variant must stay there to the
-    end of its training, unless its best point is kept. P is the accuracy of the variant, that of the baseline after
-    its longest training, and each of `targets`.
+    A baseline is a `train` stage with its `match` stages, other than the variant's own teacher: the earliest of their
+    curves counts, so that it has the best schedule for every accuracy. The first point at or above P counts for the
+    baseline. A variant must stay there to the end of its training, unless its best point is kept. P is the accuracy of
+    the variant, that of the baseline after its longest training, and each of `targets`.
 
     Args:
         variants: All variants. Those whose checkpoint was selected on test images are left out.
@@ -122,7 +121,9 @@ def training_efficiency(
     for variant in variants:
         own = _own_curve(variant, by_id, curves)
         if own is not None and by_id[own.id].kind not in (BASELINE, LONGER):
-            pairs = [_pair(by_id[name], lengths, variant, own) for name, lengths in baselines.items()]
+            teacher = trained_teacher(variant, by_id)
+            others = {name: lengths for name, lengths in baselines.items() if by_id[name] is not teacher}
+            pairs = [_pair(by_id[name], lengths, variant, own) for name, lengths in others.items()]
             rows += _with_primary([row for pair in pairs for row in pair.rows(trend, date, targets)])
     return tuple(rows)
 
@@ -196,7 +197,7 @@ class _Pair:
 
     def _in_full(self, base: Reached, own: Reached) -> PretrainingRatio:
         """Add the teacher's own training, and that of the weights that either of the two starts from."""
-        baseline, variant = macs_before_run(self.baseline), macs_before_run(self.variant)
+        baseline, variant = earlier_macs(self.baseline), earlier_macs(self.variant)
         if baseline is None or variant is None:
             return PretrainingRatio(macs=None, ratio=None, doublings=None)
         return _with_teacher(base, own, variant, baseline)
@@ -210,7 +211,7 @@ def _pair(baseline: Variant, lengths: Sequence[Curve], variant: Variant, own: Cu
 
 
 def _with_teacher(base: Reached, own: Reached, macs: float, baseline_macs: float = 0.0) -> PretrainingRatio:
-    """Add training that was done before the run to the compute of the variant, and of the baseline."""
+    """Add earlier training to the compute of the variant, and of the baseline."""
     found = compare_curves(base, own, macs, baseline_macs)
     return PretrainingRatio(
         macs=macs, ratio=found.ratio, doublings=found.doublings, doublings_ci95=found.ci95, bracket=found.bracket
@@ -229,7 +230,7 @@ def _between(reached: Reached) -> MacsBracket:
 def _with_primary(rows: Sequence[TrainingEfficiency]) -> list[TrainingEfficiency]:
     """Mark the row that the variant is judged by: at its own accuracy, against the baseline that needs the least.
 
-    Training before the run counts where it is known. Where no baseline reaches that accuracy, the highest bound says
+    Earlier training counts where it is known. Where no baseline reaches that accuracy, the highest bound says
     the most.
     """
 

@@ -265,14 +265,13 @@ def _pretraining(plan: Plan, store: Store, unit: PlannedStage) -> TeacherPretrai
 
 
 def _trained_teacher(plan: Plan, store: Store, teacher: PlannedStage) -> TeacherPretraining:
-    """Return the training compute of a teacher that the run has trained, and of the weights that it started from."""
+    """Return the training compute of a teacher that the recipe trains, and of the weights that it started from."""
     spent, start = VariantMetrics.read(store.path(teacher.key) / "metrics.json").training.macs, _start(plan, teacher)
-    before = start.macs if start else 0
-    sources = [f"training of {teacher.id} in this run", *filter(None, [start and start.source])]
+    before, source = start.macs if start else 0, f"training of {teacher.id}, a stage of this recipe"
     return TeacherPretraining(
         macs=None if before is None else before + spent,
         fine_tuning=spent if start else None,
-        source="; ".join(sources),
+        source=f"{source}; {start.source}" if start and start.source else source,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
+from compress.recipe.graph import teacher_of
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import StageSection, stage_sections
 
@@ -14,8 +15,8 @@ MAX_LENGTH = 64
 def add_matches(recipe: Recipe) -> Recipe:
     """Add a `match` stage for every `train` stage and every variant that is distilled or repaired, unless it has one.
 
-    Variants without training of their own, such as quantized ones, take the control of the variant that they are made
-    from; a control needs none.
+    A network that teaches a variant is no control of it. Variants without training of their own, such as quantized
+    ones, take the control of the variant that they are made from; a control needs none.
     """
     if not recipe.worth.compute_matched:
         return recipe
@@ -25,9 +26,10 @@ def add_matches(recipe: Recipe) -> Recipe:
     for variant in recipe.stages:
         if not variant.parents() or not any(fit.epochs for _, fit in variant.fits()):
             continue
+        teacher = teacher_of(recipe, variant.id)
         for baseline in recipe.stages:
             trained = baseline.kind == "train" and any(baseline.fits())  # a probe cannot be trained for longer
-            if trained and (baseline.id, variant.id) not in present:
+            if trained and baseline is not teacher and (baseline.id, variant.id) not in present:
                 name = _free(f"{baseline.id}-for-{variant.id}", taken)
                 taken.add(name)
                 stage = {"id": name, "kind": "match", "from": variant.id, "baseline": baseline.id}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compress.efficiency.compute import macs_before_run, start_macs, teacher_macs
+from compress.efficiency.compute import earlier_macs, start_macs, teacher_macs
 from compress.efficiency.files import base_file, name_of
 from compress.efficiency.metric import METRIC_WORDS
 from compress.report import formats as f
@@ -151,12 +151,12 @@ def _compared(record: RunRecord) -> list[Variant]:
 
 
 def _rests_on_earlier(record: RunRecord) -> bool:
-    """Whether training before the run is in what the headline compares."""
-    return any(macs_before_run(variant) for variant in _compared(record))
+    """Whether earlier training is in what the headline compares."""
+    return any(earlier_macs(variant) for variant in _compared(record))
 
 
 def _unstated(record: RunRecord) -> str:
-    """Name the training before the run whose compute is not known, so that nothing is claimed of it."""
+    """Name the earlier training whose compute is not known, so that nothing is claimed of it."""
     taught = [variant.id for variant in _compared(record) if teacher_macs(variant) is None]
     started = [variant.id for variant in _compared(record) if start_macs(variant) is None]
     parts = [f"of the teacher or network of {f.names(taught)}"] if taught else []
@@ -174,14 +174,14 @@ def _training(training: TrainingDoublings | None, variant: str, reference: str, 
     if t is None:
         return f"Its training compute against {against} cannot be determined: no offset of {GAP} is shown."
     if bound is None and abs(t) <= NONE:
-        whole = ", that before the run included" if earlier else ""
+        whole = ", earlier training included" if earlier else ""
         return f"Making it took the same training compute as {against}{whole}, so it offsets none of {GAP}."
     than, figure = f"{against}, which never reached {variant}'s accuracy", f"t at least {f.signed(t)}"
     if bound != "at least":
         than, figure = against, f"t {'at most' if bound else '='} {f.signed(t)}{_signed_interval(training.ci95)}"
     gain = t > NONE
     limit = "" if bound is None else "at least " if gain == (bound == "at least") else "at most "
-    compute = "training compute, that before the run included," if earlier else "training compute"
+    compute = "training compute, earlier training included," if earlier else "training compute"
     took = f"Making it took {limit}{_doublings(t)} {'less' if gain else 'more'} {compute} than {than} ({figure})"
     return f"{took}, {_offset(training, t)}."
 

@@ -64,9 +64,9 @@ def _lifetime(savings: Savings) -> Table:
         ]
     reference = f.plain(savings.reference)
     note = (
-        f"Lifetime ratio: MACs of {reference} for training and so many queries, divided by the variant's. Training is "
-        "that before the run too: of the teacher, as if this were its only student, and of published weights. Queries "
-        "that a response cache serves cost neither of them anything."
+        f"Lifetime ratio: MACs of {reference} for training and so many queries, divided by the variant's. Earlier "
+        "training counts too: of the teacher, as if this were its only student, and of published weights. Queries that "
+        "a response cache serves cost neither of them anything."
     )
     title, chart = f"Lifetime against {reference}", partial(lifetime_svg, savings)
     return make_table(f"lifetime-{reference}", title, note, columns, rows, chart)

@@ -36,7 +36,7 @@ def not_measured(record: RunRecord) -> list[str]:
         if host.reason:
             lines.append(f"Files for {f.plain(host.runtime)} on another machine: {f.plain(host.reason)}.")
     if any(pair.with_teacher_pretraining.macs is None for pair in record.training_efficiency):
-        before = "training before the run (of the teacher, or of weights that a network starts from)"
+        before = "earlier training (of the teacher, or of weights that a network starts from)"
         lines.append(f"Compute of {before}, which training efficiency therefore leaves out.")
     lines += [
         f"{f.plain(variant.id)} against {f.plain(savings.reference)} on the same images."

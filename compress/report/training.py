@@ -107,7 +107,7 @@ def _reached(record: RunRecord) -> Table:
     if rows and not any(variant.control and variant.control.repeats for variant in record.variants):
         note += "No baseline had the compute of a variant; `worth.compute_matched: true` trains it for as long. "
     note += "Only savings in training compute delay the training gap, and only once; of doublings that leave out "
-    note += "training before the run there are no months."
+    note += "earlier training there are no months."
     return make_table("training", "Training efficiency", note, REACHED, rows, partial(curves_svg, record), NO_BASELINE)
 
 
@@ -118,12 +118,12 @@ def _with_teacher(record: RunRecord) -> Table:
         "training counted, with its fine-tuning, and with all of it as if this variant were its only student; in full "
         "includes the training of published weights that the variant and the baseline start from."
     )
-    return make_table("teacher", "With training before the run", note, TEACHER, rows)
+    return make_table("teacher", "With earlier training", note, TEACHER, rows)
 
 
 def _teacher_rows(pair: TrainingEfficiency) -> Iterator[TeacherRow]:
     full, tuned = pair.with_teacher_pretraining, pair.with_teacher_fine_tuning
-    if full.macs == 0 and full.doublings == pair.doublings:  # nothing was trained before the run
+    if full.macs == 0 and full.doublings == pair.doublings:  # there is none
         return
     yield pair, "as 0", PretrainingRatio(macs=0, ratio=pair.ratio, doublings=pair.doublings)
     if tuned:

@@ -56,7 +56,7 @@ class InferenceDoublings(Record):
 
 
 class TrainingDoublings(Record):
-    """t: doublings of training compute, that before the run included, negative where the variant took more."""
+    """t: doublings of training compute, earlier training included, negative where the variant took more."""
 
     against: str = Field(description="Variant whose training compute is compared")
     doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
@@ -95,10 +95,10 @@ class Headline(Record):
     training: TrainingDoublings | None = Field(
         None,
         alias="t",
-        description="t: doublings of training compute; null where it, or that before the run, is not known",
+        description="t: doublings of training compute; null where it, or earlier training, is not known",
     )
     life: LifetimeDoublings | None = Field(
-        None, description="Training and inference together; null where training before the run is not known"
+        None, description="Training and inference together; null where earlier training is not known"
     )
 
 

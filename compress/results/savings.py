@@ -156,10 +156,10 @@ class Lifetime(Record):
     at_queries: tuple[LifetimeRatio, ...] = Field(description="R at several numbers of queries")
     query_macs: QueryMacs = Field(description="MACs of one query")
     limit: float | None = Field(description="R for infinitely many queries")
-    reference_training: Number = Field(description="Training MACs of the reference, those before the run included")
+    reference_training: Number = Field(description="Training MACs of the reference, those of earlier training included")
     variant_training: Number = Field(
-        description="Training MACs of the variant, those before the run included, and the reference's where it was "
-        "made from it"
+        description="Training MACs of the variant, those of earlier training included, and the reference's where it "
+        "was made from it"
     )
     hit_rate: Fraction = Field(description="Share of queries that a response cache serves")
     at_inference_share: ShareRatio | None = Field(None, description="R where the recipe states inference's share")
@@ -186,11 +186,11 @@ class VariantSavings(Difference):
     latency_basis: LatencyBasis | None = Field(description="Files and setting of doublings of latency")
     energy_basis: EnergyBasis | None = Field(description="Files and setting of doublings of energy")
     lifetime: Lifetime | None = Field(
-        description="Lifetime ratio; null where nothing is granted, or where training before the run is unknown"
+        description="Lifetime ratio; null where nothing is granted, or where earlier training is unknown"
     )
     break_even_queries: float | None = Field(
         description="Queries, cached ones included, after which the saved MACs repay the extra training; null where "
-        "that is unknown, training before the run included unless it is the same for both, and where no MACs are saved"
+        "that is unknown, earlier training included unless it is the same for both, and where no MACs are saved"
     )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"
@@ -215,7 +215,7 @@ class Savings(Record):
 
 
 class PretrainingRatio(Record):
-    """Training efficiency with training before the run added: of the teacher, and of initial weights."""
+    """Training efficiency with earlier training added: of the teacher, and of initial weights."""
 
     macs: Number | None = Field(None, description="MACs that are added to the variant's; null where unknown")
     ratio: float | None = Field(description="Ratio of training compute; a bound where the target is not reached")
@@ -282,7 +282,7 @@ class TrainingEfficiency(Record):
     )
     months_of_growth: float | None = Field(
         description="12 x doublings / log2(growth); null where doublings are a bound, unknown or not all training: "
-        "something was trained before the run"
+        "there was earlier training"
     )
     months_of_gap: float | None = Field(
         description="12 x doublings / (log2(growth) - log2(hardware)); null as months_of_growth"

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
+from compress.efficiency.compute import trained_teacher
 from compress.recipe.stage import stage_sections
+from compress.report.sides import Side
 from compress.results import RunRecord, TrainingPart, Variant
 from compress.stages.kind import StageKind
 from compress.sweep.folder import digest
@@ -90,6 +92,12 @@ def _teacher(run: RunRecord, stages: Mapping[str, Mapping[str, Any]], name: str)
         name = parent
     key = next((variant.stage_key for variant in run.variants if variant.id == name), None)
     return key or f"{run.run.id}/{name}"
+
+
+def making_macs(side: Side) -> int:
+    """Return the training MACs of a variant, with those of its teacher where the recipe trains that too."""
+    teacher = trained_teacher(side.variant, {variant.id: variant for variant in side.run.variants})
+    return side.variant.training.macs + (teacher.training.macs if teacher else 0)
 
 
 def total_macs(trials: Iterable[Trial]) -> int:

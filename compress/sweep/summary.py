@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from compress.report.sides import Side
 from compress.results.read import read_run
 from compress.sweep.answer import find_answer, find_cost
-from compress.sweep.compute import search_compute
+from compress.sweep.compute import making_macs, search_compute
 from compress.sweep.job import Job
 from compress.sweep.pareto import Dominated, dominance
 from compress.sweep.records import Point, Sweep, Trial
@@ -56,7 +56,7 @@ def summarize(job: Job, ended: str, *, interrupted: bool = False) -> Sweep:
         ended=ended,
         points=tuple(_point(job, trial, found.get(trial.number), standing.get(trial.number)) for trial in trials),
         answer=answer,
-        compute=search_compute(trials, best.side.variant.training.macs if best else None),
+        compute=search_compute(trials, making_macs(best.side) if best else None),
         remarks=(*remarks, *_remarks(job, trials)),
     )
 

@@ -30,7 +30,7 @@ def train_rows(raw: Raw, shared, split: str) -> np.ndarray:
     return np.concatenate([rows for part, rows in shared[split] if part is raw.train] or [np.empty(0, int)])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.tuples(*[st.integers(4, 40)] * 3),
     st.floats(0.01, 0.5),

@@ -28,7 +28,7 @@ def noise(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
 
 
 @EVERYTHING
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.lists(st.integers(0, 19), min_size=1, max_size=12))
 def test_a_view_does_not_depend_on_its_batch(views, seed, view, chosen):
     images, indices = noise(20, 9, 13), torch.arange(20) + 10**12

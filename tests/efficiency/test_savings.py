@@ -117,7 +117,7 @@ def unstated(
     before: str = "teacher_pretraining",
     control: Control | None = None,
 ) -> Variant:
-    """A variant that rests on training before the run whose compute is not stated; `spent` are its ledger's parts."""
+    """A variant that rests on earlier training whose compute is not stated; `spent` are its ledger's parts."""
     made = variant(id, "any", macs, parent=parent, control=control)
     ledger = training(sum(spent), parts=[("training", each) for each in spent]).model_dump()
     ledger |= {before: {"macs": None, "source": None}}
@@ -158,6 +158,20 @@ def test_first_weights_cancel_only_between_a_variant_and_what_is_made_of_it() ->
     )
     found = breaks_even("one", one, made, two, taught)
     assert found == {"made": 2000, "two": None, "taught": None}, "a student of `one` starts from weights of its own"
+
+
+def test_a_student_of_a_network_that_the_recipe_trains_takes_its_own_training_more() -> None:
+    taught = unstated("taught", "large", 500, 2 * 10**6)
+    student, half = (taught.model_copy(update={"kind": "distill"}), unstated("half", "taught", 250, 2 * 10**6, 10**6))
+    for before in ("start_pretraining", None):
+        large = unstated("large", None, 1000, 10**6, before=before or "start_pretraining")
+        if before is None:  # and from random weights: all is known
+            parts = {"start_pretraining": None, "teacher_pretraining": {"macs": 0, "source": None}}
+            whole = large.training.model_dump() | parts
+            large = large.model_copy(update={"training": Training.model_validate(whole)})
+        teacher = large.model_copy(update={"kind": "train"})
+        assert breaks_even("large", teacher, student, half) == {"taught": 4000, "half": 4000}
+        assert breaks_even("taught", teacher, student, half) == {"large": None, "half": 4000}
 
 
 def test_first_weights_of_a_control_are_those_of_the_training_that_it_repeats() -> None:

@@ -56,6 +56,19 @@ def test_baseline_that_never_gets_there_gives_a_bound_without_months() -> None:
     assert row.months_of_growth is None and row.months_of_gap is None
 
 
+def test_a_teacher_is_no_baseline_of_its_students() -> None:
+    taught = DISTILLED.model_copy(update={"parent": "scratch"})
+    half = learner("half", "prune", ((90, 0.6),), taught)
+    other = learner("other", "train", ((15, 0.4),))
+    assert rows(SCRATCH, taught, half) == []
+    assert {(row.baseline, row.variant) for row in rows(SCRATCH, other, taught, half)} == {
+        ("other", "distilled"),
+        ("other", "half"),
+    }
+    narrow = learner("narrow", "prune", ((30, 0.4),), SCRATCH)
+    assert {row.baseline for row in rows(SCRATCH, narrow)} == {"scratch"}, "it continues the baseline's training"
+
+
 def test_baseline_with_the_same_compute_decides() -> None:
     same = matched("longer", ((10, 0.2), (40, 0.45), (80, 0.6)), "distilled")
     row = primary(SCRATCH, DISTILLED, same)["distilled"]

@@ -54,7 +54,7 @@ def test_a_network_trained_on_labels_in_the_run_teaches(job: Job, done: Callable
     for learner in ("distilled", "pruned"):
         of_teacher = training[learner]["teacher_pretraining"]
         assert of_teacher["macs"] == training["scratch"]["macs"] and "fine_tuning" not in of_teacher
-        assert of_teacher["source"] == "training of scratch in this run"
+        assert of_teacher["source"] == "training of scratch, a stage of this recipe"
     assert not np.array_equal(*(weights(each, entry(each))["fc.weight"] for each in (job, copied)))
 
 

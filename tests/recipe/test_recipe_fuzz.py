@@ -16,7 +16,7 @@ from recipe.recipe_texts import GOOD
 from compress.recipe import load_recipe, parse_recipe
 from compress.utils.errors import RecipeError, UsageError
 
-QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 KEYS = ["stages", "data", "teacher", "kind", "source", "from", "id", "use", "cifar10", "distill", "export", "timm"]
 SIGNS = [*"-:,[]{}&*!|>'\"#% \n\t\0\x85\ufeff\ud800", "\n  ", "\n- ", ": ", "&a ", "*a", "<<", "---", "!!python/x"]
 WORDS = st.sampled_from(KEYS + SIGNS)

@@ -46,7 +46,7 @@ def spent(results: Results, reference: int, variant: int) -> RunRecord:
 
 
 def compared(results: Results, censored: str | None, **found: Any) -> None:
-    """Give all pairs of training efficiency these figures; nothing was trained before the run."""
+    """Give all pairs of training efficiency these figures, without earlier training."""
     for pair in results["training_efficiency"]:
         own = {"doublings": None, "bracket": None, "doublings_ci95": None, **found}
         pair |= {"censored": censored, **own, "with_teacher_pretraining": {"macs": 0, "ratio": None, **own}}
@@ -88,7 +88,7 @@ def test_training_before_the_run_counts(results: Results, part: str) -> None:
     record = spent(results, 20 * 10**12, 5 * 10**12)
     said, first = sentence(record), record.headline
     assert first.training and first.training.doublings == pytest.approx(math.log2(20 / 15_005))
-    assert "more training compute, that before the run included, than distilled (t = −9.55)" in said
+    assert "more training compute, earlier training included, than distilled (t = −9.55)" in said
     assert first.life and first.life.break_even == pytest.approx((15_005 - 20) * 10**12 / (148_700_000 - 73_900_000))
     assert "offsets none of the training gap" in said and "which offsets" not in said
 

@@ -175,7 +175,7 @@ def test_unmeasured_figures_are_listed(results: Results) -> None:
     lines = not_measured(typed(results))
     assert "Energy of inference of any variant." in lines
     assert "Energy of training of any variant." in lines
-    assert any(line.startswith("Compute of training before the run") for line in lines)
+    assert any(line.startswith("Compute of earlier training") for line in lines)
     assert not any(line.startswith("Latency") for line in lines)
     text = Page(render_html(typed(results))).text
     assert all(line in text for line in lines)

@@ -48,6 +48,13 @@ def test_distilled_and_repaired_variants_get_a_control_per_baseline() -> None:
     ]
 
 
+def test_a_network_is_no_control_of_what_it_teaches() -> None:
+    small = "  - {id: small, kind: distill, from: scratch, student: resnet18}\n"
+    small += "  - {id: smaller, kind: prune, from: small, target_macs: 0.5}\n"
+    added = [stage.id for stage in loaded(ON, further=small).stages if stage.kind == "match"]
+    assert added == ["scratch-for-distilled", "scratch-for-pruned"]
+
+
 def test_control_that_the_recipe_has_is_not_added_again(tmp_path: Path) -> None:
     written = yaml.safe_dump(loaded(ON).resolved())
     assert [stage.id for stage in parse_recipe(written).stages] == [stage.id for stage in loaded(ON).stages]

@@ -50,7 +50,7 @@ def test_a_failure_leaves_no_entry_and_is_resumed(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "half"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_noticed_and_the_entry_rebuilt(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, capfd: pytest.CaptureFixture[str]

@@ -20,11 +20,12 @@ import pytest
 from results_factory import VALIDATION, N, example_record, training, variant
 from sweep.arithmetic import COMBINATIONS, SPACE, Arithmetic, Bench, macs_of, quality
 
+from compress.report.sides import Side
 from compress.results import RunRecord, Variant
 from compress.store.leases import VARIABLE, Lease
 from compress.store.origin import local_runs
 from compress.sweep import folder
-from compress.sweep.compute import spent_by_unit
+from compress.sweep.compute import making_macs, spent_by_unit
 from compress.sweep.folder import SweepFolder
 from compress.sweep.job import Job
 from compress.sweep.output import sweep_lines
@@ -267,6 +268,14 @@ def test_more_epochs_are_charged_at_every_rung_and_hopeless_trials_are_stopped(b
     )
     assert "--set stages.distilled.epochs=9" in (sweep.answer.command or "")
     assert any("nothing of its fit is reused" in remark for remark in sweep.remarks)
+
+
+def test_making_a_student_takes_the_training_of_a_teacher_that_the_recipe_trains() -> None:
+    teacher = variant("large", "train", training=training(5000))
+    student = variant("small", "distill", parent="large", training=training(300))
+    half = variant("half", "prune", parent="small", training=training(400))
+    run = example_record().model_copy(update={"variants": (teacher, student, half)})
+    assert [making_macs(Side(run, each)) for each in run.variants] == [5000, 5300, 5400]
 
 
 def test_folder_of_another_sweep_is_refused(bench: Bench) -> None:
