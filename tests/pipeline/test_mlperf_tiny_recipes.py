@@ -1,4 +1,4 @@
-"""Recipes for MLPerf Tiny's targets run end to end, on generated images, with the embedded teacher."""
+"""Recipes for MLPerf Tiny's targets and for their teacher run end to end, on generated images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from compress.stages.teacher import TeacherStage
 from compress.stages.train import TrainStage
 
 NAMES = ["85", "85_controls", "91", "85_imagenet", "91_imagenet"]
+TEACHER = "cifar10_96"
 
 
 def short(name: str, images: Path) -> list[str]:
     """Overrides that let a recipe take a minute."""
     changes = [f"data={{source: image-folder, path: {images}, resolution: 32}}", "measure.rounds=5"]
     changes += ["measure.processes=1", "measure.energy=off"]
-    for stage in load_recipe(f"mlperf_tiny/{name}").stages:
+    for stage in load_recipe(name).stages:
         if isinstance(stage, TeacherStage):
             changes.append(f"stages.{stage.id}.teacher=embedded")
         if isinstance(stage, TrainStage | DistillStage):
@@ -39,7 +40,7 @@ def short(name: str, images: Path) -> list[str]:
 def test_recipe_runs_end_to_end_and_reports_its_target(name: str, tmp_path: Path) -> None:
     for part, count in (("train", 20), ("test", 8)):
         photographs(tmp_path / "images" / part, count, seed=count)
-    recipe = load_recipe(f"mlperf_tiny/{name}", short(name, tmp_path / "images"))
+    recipe = load_recipe(f"mlperf_tiny/{name}", short(f"mlperf_tiny/{name}", tmp_path / "images"))
     finished = run(recipe, tmp_path / "runs")
     assert finished
     exported = {each for stage in recipe.stages if isinstance(stage, ExportStage) for each in stage.from_}
@@ -48,6 +49,21 @@ def test_recipe_runs_end_to_end_and_reports_its_target(name: str, tmp_path: Path
     if most := {"85": 4e6, "85_imagenet": 4e6, "91_imagenet": 15e6}.get(name):
         macs = {variant.id: variant.inference.macs for variant in finished.record.variants}
         assert macs["int8"] == macs["pruned"] <= most < macs["dense-int8"] == macs["distilled"]
+
+
+@pytest.mark.slow
+def test_recipe_of_the_teacher_runs_end_to_end(tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("test", 8)):
+        photographs(tmp_path / "images" / part, count, seed=count)
+    finished = run(load_recipe(TEACHER, short(TEACHER, tmp_path / "images")), tmp_path / "runs")
+    assert finished and len(finished.record.variants) == 2
+
+
+@pytest.mark.parametrize("name", ["85_imagenet", "91_imagenet"])
+def test_the_teacher_of_students_from_imagenet_is_in_the_store_after_its_own_recipe(name: str) -> None:
+    one, other = load_recipe(TEACHER), load_recipe(f"mlperf_tiny/{name}")
+    assert (one.data, one.trainer, one.seed) == (other.data, other.trainer, other.seed)
+    assert one.stages[0].model_copy(update={"id": "teacher"}) == other.stages[0]
 
 
 @pytest.mark.parametrize(("name", "most"), [("85", 9.2e6), ("91", 15e6)])
