@@ -61,6 +61,7 @@ def test_embedded_assets_stay_below_their_size_limits() -> None:
     assets = CHECKOUT / "compress" / "assets"
     sizes = {f.name: sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in assets.iterdir()}
     assert sizes["cifar10-sample"] <= 19e6 and sizes["teacher"] <= 16e6
+    assert sizes["resnet18"] <= 12e6 and sizes["cifar10-resnet18"] <= 12e6
 
 
 @pytest.mark.slow

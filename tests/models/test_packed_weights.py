@@ -1,16 +1,20 @@
-"""INT8 weights that students start from."""
+"""INT8 weights that come with the package: those that students start from, and a teacher's."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 
+from compress.data.prepared import prepare
 from compress.models.packed_weights import SCALE, pack, unpack
+from compress.models.teachers import load_teacher
 from compress.models.weights_file import read_checkpoint
 from compress.recipe.load import parse_recipe
+from compress.store.store import Store
 from compress.utils.resources import ASSETS
 
 RECIPE = "{{name: a, data: cifar10-sample, stages: [{{id: a, kind: train, student: {}-imagenet}}]}}"
@@ -68,3 +72,15 @@ def test_embedded_weights_are_complete_small_and_state_their_normalisation(name:
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert checkpoint.preprocess.mean == (0.485, 0.456, 0.406)
     assert (ASSETS / name / "imagenet.int8.safetensors").stat().st_size <= 12e6
+
+
+def test_the_embedded_classifier_recognises_test_images_at_its_own_size(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        "{name: a, data: cifar10-sample, stages: [{id: a, kind: teacher, teacher: cifar10-resnet18}]}"
+    )
+    data = prepare(recipe.data, Store(tmp_path), 0)
+    loaded = load_teacher(recipe.stages[0].teacher, recipe.data, data.classes, data.resolution)
+    assert loaded.preprocess.resolution == 128
+    with torch.no_grad():
+        found = loaded.classifier()(loaded.preprocess(torch.from_numpy(np.array(data.test.images[:200])))).argmax(1)
+    assert (found.numpy() == data.test.labels[:200]).mean() > 0.93
