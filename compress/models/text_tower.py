@@ -128,8 +128,10 @@ def read_teacher(name: str) -> OpenClipTeacher:
 
     if name.startswith(WITH_WEIGHTS):
         return OpenClipTeacher(source="open_clip", model=name)
-    known = config_names("teachers")
-    path = shipped("configs") / "teachers" / f"{name}.yaml" if name in known else Path(name)
+    folder = shipped("configs") / "teachers"
+    files = {known: folder / f"{known}.yaml" for known in config_names("teachers")}
+    path = files.get(name, Path(name))
+    known = [each for each, file in files.items() if "source: open_clip" in file.read_text(encoding="utf-8")]
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         return TypeAdapter(OpenClipTeacher).validate_python(values)

@@ -162,7 +162,7 @@ def test_embeddings_of_images_as_they_are_do_not_depend_on_the_seed() -> None:
 def test_training_of_the_teacher_is_stated_in_full_and_as_fine_tuning(tmp_path: Path) -> None:
     def stated(*changes: str) -> tuple[float | None, float | None]:
         plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
-        found = _pretraining(plan, plan.stage("pruned"))
+        found = _pretraining(plan, Store(tmp_path), plan.stage("pruned"))
         return found.macs, found.fine_tuning
 
     assert stated() == pytest.approx((5.184e17, 2.034e14), rel=1e-3)

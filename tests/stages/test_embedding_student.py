@@ -333,6 +333,13 @@ def test_wrong_names_are_refused_with_their_line(tmp_path: Path, text: str, mess
         read_names(tmp_path / "names.txt")
 
 
+def test_teachers_without_a_text_tower_are_refused_and_not_suggested() -> None:
+    with pytest.raises(UsageError, match=r"cifar10-resnet18.yaml is not a teacher of `source: open_clip`: source: "):
+        read_teacher("cifar10-resnet18")
+    with pytest.raises(UsageError, match=r"shipped ones: embedded, openclip-vit-b-32, openclip-vit-l-14$"):
+        read_teacher("nothing")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
