@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file below compress/assets")
     args = parser.parse_args()
     out = ASSETS / args.out
-    out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = read_checkpoint(args.weights)
     kept = {name: value for name, value in checkpoint.weights.items() if not name.endswith("num_batches_tracked")}
     packed = pack(kept)
+    out.parent.mkdir(parents=True, exist_ok=True)
     save_file(packed, out, metadata=_metadata(checkpoint))
     restored = unpack(packed)
     worst = max(float((restored[name] - value).norm() / value.norm()) for name, value in kept.items() if value.ndim > 1)

@@ -5,11 +5,12 @@ Earlier training is that of its teacher, before the run or by a stage of it, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from compress.results.variant import Variant
 
-BASELINE, LEARNER = "train", "distill"  # kinds of stage
+BASELINE, LEARNER = "train", "distill"  # kinds of stage: trained on labels, and by a teacher
 
 
 def teacher_macs(variant: Variant) -> float | None:
@@ -66,13 +67,8 @@ def extra_compute(variant: Variant, reference: Variant, by_id: Mapping[str, Vari
 
 def trained_teacher(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
     """Return the variant that a `train` stage of the same recipe made, and that a variant was distilled from."""
-    seen: set[str] = set()
-    while variant.id not in seen and (parent := by_id.get(variant.parent or "")):
-        seen.add(variant.id)  # a damaged record may have a circle
-        if variant.kind == LEARNER and parent.kind == BASELINE:
-            return parent
-        variant = parent
-    return None
+    steps = pairwise(_chain(variant, lambda made: by_id.get(made.parent or "")))
+    return next((start for made, start in steps if (made.kind, start.kind) == (LEARNER, BASELINE)), None)
 
 
 def _extra(own: float | None, other: float | None, *, same: bool) -> float | None:
@@ -84,11 +80,18 @@ def _extra(own: float | None, other: float | None, *, same: bool) -> float | Non
 
 def _first(variant: Variant, before: Callable[[Variant], Variant | None]) -> str:
     """Return the id of the first of the variants that lead to one, by what comes before each."""
+    *_, first = _chain(variant, before)
+    return first.id
+
+
+def _chain(variant: Variant, before: Callable[[Variant], Variant | None]) -> Iterator[Variant]:
+    """Yield a variant and those that lead to it, the last of them first."""
+    yield variant
     seen = {variant.id}
     while (origin := before(variant)) and origin.id not in seen:  # a damaged record may have a circle
+        yield origin
         seen.add(origin.id)
         variant = origin
-    return variant.id
 
 
 def _weights_from(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:

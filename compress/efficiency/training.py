@@ -16,8 +16,7 @@ from compress.results.base import MacsBracket, OpenInterval
 from compress.results.savings import PretrainingRatio, TrainingEfficiency, Trend
 from compress.results.variant import Variant
 
-LONGER = "match"
-"""Kinds of stage that train on labels: with their own epochs, and for as much compute as a variant took."""
+LONGER = "match"  # the kind of stage that trains a baseline for as much compute as a variant took
 QUANTIZED = "quantize"
 
 Censored = Literal["baseline", "variant", "both"]

@@ -128,21 +128,30 @@ def read_teacher(name: str) -> OpenClipTeacher:
 
     if name.startswith(WITH_WEIGHTS):
         return OpenClipTeacher(source="open_clip", model=name)
-    folder = shipped("configs") / "teachers"
-    files = {known: folder / f"{known}.yaml" for known in config_names("teachers")}
-    path = files.get(name, Path(name))
-    known = [each for each, file in files.items() if "source: open_clip" in file.read_text(encoding="utf-8")]
+    path = _shipped_teacher(name) if name in config_names("teachers") else Path(name)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         return TypeAdapter(OpenClipTeacher).validate_python(values)
     except OSError as error:
+        known = _with_text_tower()
         hint = did_you_mean(name, known) or f"; shipped ones: {', '.join(known)}"
         raise UsageError(f"unknown teacher {name!r}{hint}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not a YAML file; name the file of a teacher, such as {known[0]}.yaml") from error
+        example = f"{_with_text_tower()[0]}.yaml"
+        raise UsageError(f"{path} is not a YAML file; name the file of a teacher, such as {example}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"
         raise UsageError(
             f"{path} is not a teacher of `source: open_clip`: {key}: {first['msg']}; correct it"
         ) from error
+
+
+def _shipped_teacher(name: str) -> Path:
+    return shipped("configs") / "teachers" / f"{name}.yaml"
+
+
+def _with_text_tower() -> list[str]:
+    """Return the names of the shipped teachers that `read_teacher` takes."""
+    names = config_names("teachers")
+    return [each for each in names if "source: open_clip" in _shipped_teacher(each).read_text(encoding="utf-8")]
