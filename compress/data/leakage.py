@@ -125,8 +125,8 @@ def comparison_key(data: ImageData) -> dict[str, str]:
 def image_digests(data: ImageData, split: str, advance: Callable[..., None]) -> Iterator[bytes]:
     """Compute the SHA-256 of each image of a split: of its pixels, or of its file where only bytes are compared."""
     images = getattr(data, split).images
-    if isinstance(images, FileImages) and not compares_pixels(data):
-        return images.digests(advance)
+    if isinstance(images, FileImages):
+        return pixel_digests(images.in_full(), advance) if compares_pixels(data) else images.digests(advance)
     return pixel_digests(images, advance)
 
 

@@ -50,7 +50,7 @@ class OodFolder:
             kind="ood images",
             version=VERSION,
             decoders=decoder_versions(),
-            draft=isinstance(self.settings, FileData) and self.settings.images == "files",
+            draft=False,  # once those of `images: files` were
             side=self.side,
             files=self.digests,
         )

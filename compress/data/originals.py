@@ -29,11 +29,12 @@ MAX_WORKERS = 16  # unless the recipe says more
 EMPTY = 128  # bytes of a `.npy` file without images, which cannot be memory-mapped
 
 
-def stored_decoder(settings: DataSection, side: int) -> Callable[[Path | bytes], Pixels | BrokenImage]:
+def stored_decoder(
+    settings: DataSection, side: int, *, draft: bool = False
+) -> Callable[[Path | bytes], Pixels | BrokenImage]:
     """Return the function that decodes an image file as those of the data are: uint8 `[3, side, side]`."""
-    if not isinstance(settings, FileData):
-        return partial(try_decode, to=side)
-    return partial(try_decode, to=side, draft=settings.images == "files", max_pixels=settings.max_pixels)
+    most = settings.max_pixels if isinstance(settings, FileData) else None
+    return partial(try_decode, to=side, draft=draft, max_pixels=most)
 
 
 def places(part: str, rows: Rows) -> Places:
@@ -135,19 +136,28 @@ class FileImages:
     """Images that are decoded when they are read: indexed like an array uint8 `[n, 3, side, side]`.
 
     Nothing is kept in memory, and an image has the same pixels whatever is read with it, in any thread or process.
+
+    Args:
+        originals: Reads the image files.
+        places: Those of the images.
+        draft: Let the JPEG decoder halve large images, as `decode` does: for training, not for what is measured.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, originals: Originals, places: Places) -> None:
+    def __init__(self, originals: Originals, places: Places, *, draft: bool = False) -> None:
         side = originals.settings.resolution
-        self.originals, self.places = originals, places
+        self.originals, self.places, self.draft = originals, places, draft
         self.shape = (len(places), 3, side, side)
         self.threads = THREADS
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def in_full(self) -> FileImages:
+        """Return the same images, none of them halved by the decoder."""
+        return FileImages(self.originals, self.places)
 
     @property
     def nbytes(self) -> int:
@@ -200,7 +210,7 @@ class FileImages:
         pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
         try:
             images = self.originals.read_places(places[order])
-            decode_one = stored_decoder(self.originals.settings, self.shape[-1])
+            decode_one = stored_decoder(self.originals.settings, self.shape[-1], draft=self.draft)
             for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
                 if isinstance(image, BrokenImage):
                     name = self.originals.name(places[row])

@@ -28,6 +28,7 @@ from compress.utils.console import say, task
 from compress.utils.messages import join_words
 
 SPLITS = ("train", "unlabeled", "validation", "test")
+TRAINED = ("train", "unlabeled")  # splits that networks are trained on
 BLOCK = 256  # images copied at once
 
 
@@ -187,7 +188,7 @@ def _open(folder: Path, split: str, originals: Originals | None) -> Split:
     file = folder / f"labels-{split}.npy"
     labels = np.load(file, mmap_mode="r") if file.exists() else None
     if originals and originals.settings.images == "files":
-        return Split(FileImages(originals, originals.places(split)), labels)
+        return Split(FileImages(originals, originals.places(split), draft=split in TRAINED), labels)
     try:
         images = np.load(path, mmap_mode="r")
     except ValueError:  # an empty file cannot be mapped: a split without images

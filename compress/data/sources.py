@@ -64,7 +64,7 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
         check_reading(settings, where, has_test=contents.has_test, sequential=sequential)  # kept ones were not checked
         pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
-            pixels["images"] = settings.images
+            pixels |= {"images": settings.images, "halved": "in training"}  # once also where accuracy is measured
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts

@@ -154,7 +154,7 @@ def _against(savings: Savings, id: str | None) -> Iterator[str]:
         yield f"Against {reference} it is as accurate, and not cheaper."
     else:
         reason = f.plain(variant.reason)
-        if "95% interval" not in reason:  # as that of a variant that was not tested
+        if not variant.tested:  # the reason of one that was states its loss
             reason = f"{f.points(variant.accuracy_difference, variant.difference_ci95)}; {reason}"
         yield f"Against {reference} nothing is granted: {reason}."
 

@@ -155,12 +155,27 @@ def photo(file: Path, width: int, height: int) -> None:
     Image.fromarray((waves * 40 + 128).astype(np.uint8)).save(file, quality=92)
 
 
-def test_large_jpegs_are_halved_while_they_are_decoded(photos: Path, store: Store) -> None:
-    for number, size in enumerate(((640, 480), (300, 517), (63, 64))):
-        photo(photos / "test" / "cat" / f"big{number}.jpg", *size)
-    pixels, files = (data.test.images[:].astype(int) for data in both(folder(photos), store))
-    differ = np.abs(pixels - files).reshape(len(pixels), -1).max(1)
+def test_large_jpegs_are_halved_while_they_are_decoded_for_training_alone(photos: Path, store: Store) -> None:
+    for part in ("train", "test"):
+        for number, size in enumerate(((640, 480), (300, 517), (55, 56))):
+            photo(photos / part / "cat" / f"big{number}.jpg", *(side + 8 * (part == "train") for side in size))
+    photo(photos / "val" / "cat" / "one.jpg", 632, 480)
+    photo(photos / "val" / "dog" / "one.jpg", 632, 488)
+    pixels, files = both(folder(photos), store)
+    differ = np.abs(pixels.train.images[:].astype(int) - files.train.images[:]).reshape(len(pixels.train), -1).max(1)
     assert (differ > 0).sum() == 2 and differ.max() < 12
+    for split in ("validation", "test"):  # accuracy is measured on what a file is given
+        assert np.array_equal(getattr(pixels, split).images, getattr(files, split).images[:]), split
+
+
+def test_large_copies_in_train_and_test_are_found(photos: Path, store: Store) -> None:
+    photo(photos / "train" / "cat" / "big.jpg", 640, 480)
+    shutil.copy(photos / "train" / "cat" / "big.jpg", photos / "test" / "cat" / "copy.jpg")
+    for name in ("cat", "dog"):
+        photo(photos / "val" / name / "one.jpg", 632, 480 + len(name) * (name == "dog"))
+    for data in both(folder(photos), store):
+        (overlap,) = find_overlaps(data, store)
+        assert (overlap.split, overlap.other, overlap.images) == ("test", "train", 1)
 
 
 @pytest.mark.parametrize("images", ["pixels", "files"])
