@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +20,16 @@ from compress.deployment.eval_data import LabelledImages
 from compress.deployment.evaluate import Evaluation
 from compress.deployment.evaluate import evaluate as evaluate_artifact
 from compress.deployment.preprocess import Inputs
-from compress.deployment.preprocess_file import preprocess_file
+from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtime import Array
 from compress.measurement.compute import evaluating
 from compress.registry import PYTORCH
+from compress.utils.atomic import partial_path, remove_partials, replace_folder
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
+
+
+ARTIFACTS = "artifacts"  # what a folder that artifacts are made in is named after, until they are complete
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def export(
 
     Args:
         model: A float network, or one of `compress.quantize`: pixels `[b, 3, r, r]` to logits `[b, classes]`.
-        folder: Parent of the artifacts; those of the same format are replaced.
+        folder: Parent of the artifacts; those of the same format are replaced once the new ones are complete.
         preprocess: From pictures to the pixels that the network takes.
         classes: Class names, in the order of the outputs.
         runtimes: Names of runtimes; see `compress-model list runtimes`.
@@ -73,18 +78,37 @@ def export(
         The file for `compress.load_artifact` by runtime.
 
     Raises:
-        UsageError: a runtime is unknown or does not take this network or precision, or the network's outputs are not
-            `classes`.
+        UsageError: a runtime is unknown or does not take this network or precision, the network's outputs are not
+            `classes`, or something else is in the place of an artifact.
         CompressError: a package is missing, or the network cannot be exported.
     """
-    preprocess = _of_pictures(preprocess)
+    preprocess, folder = _of_pictures(preprocess), Path(folder)
     content = preprocess_file(preprocess, preprocess.resolution, classes)
+    for name in runtimes:
+        _refuse_foreign(folder / exporting.Target(name, precision).folder)
+    partial = partial_path(folder / ARTIFACTS)
     with evaluating(model):
         _check_outputs(model, preprocess, classes)
-        built = exporting.export(model, Path(folder), runtimes, content, precision)
-    for path in set(built.values()):
-        write_sums(path.parent)
-    return built
+        remove_partials(folder / ARTIFACTS)
+        try:
+            built = exporting.export(model, partial, runtimes, content, precision)
+            for made in {path.parent for path in built.values()}:
+                write_sums(made)
+            for made in sorted(partial.iterdir()):
+                replace_folder(made, folder / made.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return {runtime: folder / path.relative_to(partial) for runtime, path in built.items()}
+
+
+def _refuse_foreign(place: Path) -> None:
+    """Refuse to replace what is no artifact."""
+    if not place.is_dir():
+        taken = next((each for each in (place, *place.parents) if each.exists() and not each.is_dir()), None)
+        if taken:
+            raise UsageError(f"{taken} is a file; name another folder for the artifacts")
+    elif any(place.iterdir()) and not (place / PREPROCESS).is_file():
+        raise UsageError(f"{place} is no artifact: it has no {PREPROCESS}; move it, or name another folder")
 
 
 def evaluate(

@@ -31,6 +31,10 @@ MAX_FAILURES = 3  # in a row for the same reason, after which a sweep stops
 MAX_INFEASIBLE = 100  # in a row: nothing is trained, so that neither hours nor MACs would end it soon
 
 
+class RecipeChanged(CompressError):
+    """The recipe is another one than that of the trials so far, or cannot be read any more."""
+
+
 @dataclass
 class _Progress:
     """A trial while it is made."""
@@ -57,6 +61,7 @@ def work(job: Job) -> str:
 
     Raises:
         CompressError: three trials in a row failed for the same reason, or the recipe refused a hundred.
+        RecipeChanged: the recipe was edited; the trial that was to be made is made after a restart.
     """
     started, failures, infeasible = time.monotonic(), list[str](), 0
     claims = Claims(job.folder.claims)
@@ -156,6 +161,8 @@ def _make(job: Job, proposal: Proposal) -> Trial:
     try:
         reason = _run_rungs(job, proposal, progress)
         state = "stopped" if reason else "done"
+    except RecipeChanged:
+        raise
     except RecipeError as error:
         state, reason = "infeasible", first_line(error)
     except Exception as error:
@@ -202,7 +209,9 @@ def _run(job: Job, proposal: Proposal, value: int | None, progress: _Progress) -
 
     Raises:
         CompressError: it has not.
+        RecipeChanged: the recipe is another one than that of the sweep.
     """
+    _refuse_changed(job)
     overrides = [*proposal.overrides, *job.rung_overrides(value)]
     failed: RunFailed | None = None
     try:
@@ -219,3 +228,13 @@ def _run(job: Job, proposal: Proposal, value: int | None, progress: _Progress) -
     if variant is None or lacking:
         raise failed or CompressError(f"{proposal.variant}: {lacking}")
     return run, variant
+
+
+def _refuse_changed(job: Job) -> None:
+    try:
+        changed = load_recipe(job.path, job.overrides).resolved() != job.recipe.resolved()
+        found = f"{job.path} is another recipe now than when this sweep began" if changed else None
+    except RecipeError as error:
+        found = f"{job.path} cannot be read any more ({first_line(error)})"
+    if found:
+        raise RecipeChanged(f"{found}; undo the change and rerun the same command, or name another sweep with --name")

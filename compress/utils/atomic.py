@@ -71,6 +71,15 @@ def folder_as_a_whole(folder: Path) -> Iterator[Path]:
         raise
 
 
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder` of the same parent or file system; what is there goes once `new` has taken its place."""
+    aside = partial_path(folder)
+    if folder.exists():
+        folder.rename(aside)
+    new.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_partials(path: Path) -> None:
     """Remove what is named by `partial_path` and killed processes of this machine left for `path`."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.*.*.partial"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from api.test_api import PREPROCESS, SIDE, network
 from PIL import Image
 
 import compress
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, UsageError
 
 CLASSES = ("dark", "bright")
 
@@ -63,6 +66,36 @@ def test_float_and_quantized_networks_are_exported_and_evaluated_alike(tmp_path:
         UsageError, match="does not take networks quantized by torchao; use a recipe with `method: auto`"
     ):
         compress.export(variants["graph"], tmp_path / "no", preprocess=PREPROCESS, classes=CLASSES, runtimes=["ncnn"])
+
+
+def test_what_is_in_the_place_of_an_artifact_is_kept(tmp_path: Path) -> None:
+    """Only artifacts are replaced, and only by complete ones."""
+
+    def export(folder: Path, **more: Any) -> dict[str, Path]:
+        return compress.export(network(), folder, preprocess=PREPROCESS, classes=CLASSES, **more)
+
+    notes = tmp_path / "onnx" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(UsageError, match=r"onnx is no artifact: it has no preprocess\.json; move it, or name another"):
+        export(tmp_path, runtimes=["openvino", "onnxruntime"])
+    assert notes.read_text() == "mine" and os.listdir(tmp_path) == ["onnx"]
+    with pytest.raises(UsageError, match=r"notes\.txt is a file; name another folder"):
+        export(notes / "models")
+    notes.unlink()
+    first = export(tmp_path, runtimes=["onnxruntime"])["onnxruntime"]
+    before = first.read_bytes()
+    with pytest.raises(CompressError), mock.patch("compress.deployment.onnx_runtime.OnnxRuntime.build", _no_room):
+        export(tmp_path, runtimes=["onnxruntime"])
+    assert first.read_bytes() == before and os.listdir(tmp_path) == ["onnx"]
+    (tmp_path / "onnx" / "old.txt").touch()
+    again = export(tmp_path, runtimes=["onnxruntime"])["onnxruntime"]
+    assert again == first and compress.load_artifact(again).classes == CLASSES
+    assert os.listdir(tmp_path) == ["onnx"] and not (tmp_path / "onnx" / "old.txt").exists()
+
+
+def _no_room(*_: object) -> Path:
+    raise CompressError("no space left on device")
 
 
 def test_folders_are_evaluated_on_the_same_pixels_as_arrays(tmp_path: Path) -> None:

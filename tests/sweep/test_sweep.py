@@ -375,6 +375,24 @@ def test_refused_trials_do_not_stop_a_sweep_unless_there_is_nothing_else(bench: 
         bench.job(REFUSED.replace("[0, 4]", "[4]").replace("[stored, live]", "[live]"))
 
 
+@pytest.mark.parametrize("line", ["description: edited\nepochs: [", "seed: 7\n"], ids=["half-saved", "valid"])
+def test_editing_the_recipe_ends_the_sweep_and_undoing_it_goes_on(bench: Bench, line: str) -> None:
+    before = bench.recipe.read_text()
+
+    def edit(lr: float, target: float) -> None:
+        if len(make.made) == 3:
+            bench.recipe.write_text(line + before)
+
+    make = Arithmetic(fail=edit)
+    job = bench.job(trials=6, make=make)
+    with pytest.raises(CompressError, match=r"tiny\.yaml (is another|cannot be read).*undo the change and rerun"):
+        run_sweep(job)
+    assert len(make.made) == 3 and len(job.folder.trials()) == 3, "no trial is of the edited recipe, none is burnt"
+    bench.recipe.write_text(before)
+    after = Arithmetic()
+    assert len(bench.sweep(trials=6, make=after).points) == 6 and len(after.made) == 3
+
+
 def test_hundred_refused_trials_in_a_row_end_a_sweep(bench: Bench) -> None:
     def refuse(lr: float, target: float) -> None:
         raise RecipeError([Problem("tiny.yaml:3", "lr: too small")])
