@@ -1,8 +1,8 @@
 """Core ML: iPhones, iPads and Macs. An ML program for iOS 17 or macOS 14, for one image, with the classes inside.
 
 Float networks are stored and computed in half precision, the only one that the Neural Engine has, unless FP32 is asked
-for, which runs on the CPU and the GPU. Of quantized networks
-Core ML takes our integers as they are: weights and activations of 8 bits, as `quantize` and `dequantize` operators.
+for, which runs on the CPU and the GPU. Of quantized networks Core ML takes our integers as they are: weights and
+activations of 8 bits, as `quantize` and `dequantize` operators. Embedding students give embeddings, without classes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.deployment.conversion import exporting
+from compress.deployment.preprocess_file import EMBEDDING, PROBABILITIES, PreprocessFile, for_one_image
 from compress.deployment.runtime import ExportOnlyRuntime, ExportSource
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
@@ -36,13 +37,22 @@ class CoreMl(ExportOnlyRuntime):
     experimental = True
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write the package: `images` float32 `[1, 3, r, r]`, normalised, to the class and all probabilities."""
+        """Write the package: `images` float32 `[1, 3, r, r]`, normalised, to the class and all probabilities.
+
+        That of an embedding student gives the embedding `[1, width]`.
+        """
         path = folder / self.files[0]
         with exporting(source.model, "converted to Core ML"), silent():
             _convert(source).save(str(path))
         (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         check(path, source.resolution, source.classes)
         return path
+
+    def describe(self, content: PreprocessFile) -> PreprocessFile:
+        if content.get("output") == EMBEDDING:
+            return for_one_image(content)
+        last = "The outputs are the name of the class and the probabilities of all classes by name."
+        return {**for_one_image(content, last), "output": PROBABILITIES}
 
     def needs(self, path: Path) -> list[str]:
         """State the oldest systems that read the package."""
@@ -53,22 +63,25 @@ def _convert(source: ExportSource) -> Any:
     import coremltools
     import torch
 
-    class Classifier(torch.nn.Module):
+    # With a name for its input, whatever that is called in the network.
+    class Program(torch.nn.Module):
         def __init__(self, network: torch.nn.Module) -> None:
             super().__init__()
             self.network = network
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.network(images).softmax(1)  # type: ignore[no-any-return]
+            outputs: torch.Tensor = self.network(images)
+            return outputs if source.embeds else outputs.softmax(1)
 
     example = torch.zeros(1, 3, source.resolution, source.resolution)
-    program = torch.export.export(Classifier(source.model), (example,)).run_decompositions({})
+    program = torch.export.export(Program(source.model), (example,)).run_decompositions({})
     return coremltools.convert(
         program,
         convert_to="mlprogram",
         compute_precision=coremltools.precision.FLOAT32 if source.precision == "fp32" else None,  # None: FP16
         minimum_deployment_target=coremltools.target.iOS17,
-        classifier_config=coremltools.ClassifierConfig(list(source.classes)),
+        outputs=[coremltools.TensorType(name=EMBEDDING)] if source.embeds else None,
+        classifier_config=None if source.embeds else coremltools.ClassifierConfig(list(source.classes)),
         skip_model_load=True,
     )
 

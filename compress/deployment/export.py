@@ -140,7 +140,7 @@ def _build(
     path = runtime.build(source, target)
     if calibration:
         runtime.quantize_file(path, *calibration)
-    stated: PreprocessFile = {**preprocess, "needs": runtime.needs(path)}
+    stated: PreprocessFile = {**runtime.describe(preprocess), "needs": runtime.needs(path)}
     if further := runtime.steps(path):
         stated["steps"] = [*stated.get("steps", ()), *further]
     if not calibration and not is_quantized(source.model):

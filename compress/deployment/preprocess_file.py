@@ -34,9 +34,11 @@ class Stated(TypedDict, total=False):
 
 
 STATED: Stated = {"channels": "RGB", "layout": "NCHW", "dtype": "float32", "scale": 1 / 255, "output": "logits"}
-"""What holds for every artifact; a file that states anything else is refused, but for the output of `EMBEDDING`."""
+"""What holds for every artifact; a file that states anything else is refused, but for the two outputs below."""
 EMBEDDING = "embedding"
 """Output of the files of embedding students, beside which lies a class list."""
+PROBABILITIES = "probabilities"
+"""Output of files with their own softmax."""
 
 
 class Resolution(TypedDict):
@@ -103,6 +105,14 @@ def with_embeddings(content: PreprocessFile) -> PreprocessFile:
     stated.update({"output": EMBEDDING, "class_list": CLASSES})
     if steps := content.get("steps"):
         stated["steps"] = [*steps[:-1], last]
+    return stated
+
+
+def for_one_image(content: PreprocessFile, last: str | None = None) -> PreprocessFile:
+    """Return the content for a file that takes one image, with `last`, if given, as the step about its output."""
+    stated, side = PreprocessFile(**content), content["resolution"]
+    if steps := content.get("steps"):
+        stated["steps"] = [*steps[:-2], f"Arrange as float32 [1, 3, {side}, {side}]: channel, row, column.", last or steps[-1]]
     return stated
 
 
@@ -188,7 +198,8 @@ def _inputs(values: Any) -> Inputs:
     if min(std) <= 0:
         raise ValueError("std must be positive")
     for name, stated in STATED.items():
-        if values.get(name, stated) not in (stated, EMBEDDING if name == "output" else stated):
+        others = (EMBEDDING, PROBABILITIES) if name == "output" else ()
+        if values.get(name, stated) not in (stated, *others):
             raise ValueError(f"{name} must be {stated}, not {values[name]!r}")
     interpolation = _one_of(values.get("interpolation", "bicubic"), INTERPOLATIONS, "interpolation")
     if values.get("antialias", _is_antialiased(interpolation)) != _is_antialiased(interpolation):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compress.deployment.layers import LayerProfiler
+    from compress.deployment.preprocess_file import PreprocessFile
     from compress.quantization.config import QuantizationConfig
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -192,6 +193,10 @@ class Runtime(ABC):
         """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""
         version = version_of(self.engine)
         return [f"written with {self.engine} {version}; an older one may not read it"] if version else []
+
+    def describe(self, content: PreprocessFile) -> PreprocessFile:
+        """Return the content of `preprocess.json` for the runtime's files, where their input or output is another."""
+        return content
 
     def steps(self, path: Path) -> list[str]:
         """State what a file needs between the float images and logits of `preprocess.json` and its own tensors."""
