@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.api.functional import Labelled, split_of
+from compress.api.functional import Labelled, require_labels, split_of
 from compress.data.preprocess import Preprocess
 from compress.deployment import export as exporting
 from compress.deployment.artifact import Artifact, load_artifact
@@ -27,7 +27,6 @@ from compress.registry import PYTORCH
 from compress.utils.atomic import partial_path, remove_partials, replace_folder
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
-
 
 ARTIFACTS = "artifacts"  # what a folder that artifacts are made in is named after, until they are complete
 
@@ -165,8 +164,8 @@ def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledIm
     if isinstance(data, str | Path):
         return data
     split = split_of(data)
-    if split.labels is None or (split.labels < 0).any():
-        raise UsageError("an evaluation needs the label of every image; leave out images without one")
+    require_labels(split, "an evaluation")
+    assert split.labels is not None
     if (split.labels >= len(classes)).any():
         raise UsageError(f"label {split.labels.max()} is not one of {len(classes)} classes, which count from 0")
     return LabelledImages("images", [*np.asarray(split.images[:]).transpose(0, 2, 3, 1)], split.labels, [])

@@ -120,10 +120,14 @@ def distill(
         The accuracy after each epoch with the MACs spent until then, and the steps, images and seconds.
 
     Raises:
-        UsageError: a setting is wrong, also for this student, or the images have the wrong shape or type.
+        UsageError: a setting is wrong, also for this student, the images have the wrong shape or type, a label is none
+            of the student's outputs, or a validation image has none.
         CompressError: the training has diverged.
     """
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
+    images, held_out = split_of(data), split_of(validation)
+    require_labels(held_out, "validation")
+    _refuse_labels_beyond(student, preprocess.resolution, images, held_out)
     side = (teacher_preprocess or preprocess).resolution
     loaded = LoadedTeacher(teacher, nn.Identity(), teacher_preprocess or preprocess)
     device = device_of(teacher)
@@ -136,8 +140,8 @@ def distill(
         module = FitModule(
             student,
             preprocess,
-            [split_of(data)],
-            split_of(validation),
+            [images],
+            held_out,
             (views or Views()) if chosen.augment else PLAIN,
             chosen,
             OnlineTeacher(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
@@ -182,6 +186,14 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = A
     batches = list(calibration)
     if not batches:
         raise UsageError("no calibration images; pass at least one batch")
+    for batch in batches:
+        if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
+            is_array = isinstance(batch, Tensor | np.ndarray)
+            found = f"{batch.dtype} {list(batch.shape)}" if is_array else type(batch).__name__
+            raise UsageError(
+                f"calibration must be batches, float tensors [b, 3, r, r], not {found}; pass one tensor as `[images]`, "
+                "and a loader that gives labels too as `[images for images, _ in loader]`"
+            )
     try:
         config = QuantizationConfig(**settings)
     except TypeError as error:
@@ -291,3 +303,17 @@ def split_of(data: Labelled) -> Split:
     if labels is not None and labels.shape != (len(images),):
         raise UsageError(f"labels must be [{len(images)}], one per image, not {list(labels.shape)}")
     return Split(images, None if labels is None else labels.astype(np.int64))
+
+
+def require_labels(split: Split, what: str) -> None:
+    """Refuse images without a label."""
+    if split.labels is None or (split.labels < 0).any():
+        raise UsageError(f"{what} needs the label of every image; leave out images without one")
+
+
+def _refuse_labels_beyond(student: nn.Module, side: int, *splits: Split) -> None:
+    with evaluating(student), torch.no_grad():
+        outputs = student(torch.zeros(1, 3, side, side, device=device_of(student))).shape[1]
+    for split in splits:
+        if split.labels is not None and split.labels.max() >= outputs:
+            raise UsageError(f"label {split.labels.max()} is not one of {outputs} classes, which count from 0")

@@ -204,6 +204,8 @@ def pixels_of(image: Image.Image, to: int | Geometry) -> Pixels:
     Raises:
         BrokenImage: the range of its values is unknown. PIL's own errors pass through if it is decoded only now.
     """
+    if image.mode == "I" and image.format == "TIFF" and 0 < np.asarray(image).max() <= 0xFF:
+        raise BrokenImage("8-bit grey values in 32 bits, which would be black if they were read as 16 bits")
     upright = _rgb(ImageOps.exif_transpose(image))
     return to.render(upright) if isinstance(to, Geometry) else np.asarray(_square(upright, to)).transpose(2, 0, 1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress.data.digests import pixel_digests
 from compress.data.originals import FileImages
-from compress.data.prepared import SPLITS, ImageData, Split
+from compress.data.prepared import SPLITS, TRAINED, ImageData, Split
 from compress.data.splits import HELD_OUT
 from compress.store.store import Store
 from compress.utils.console import task
@@ -126,7 +126,10 @@ def image_digests(data: ImageData, split: str, advance: Callable[..., None]) -> 
     """Compute the SHA-256 of each image of a split: of its pixels, or of its file where only bytes are compared."""
     images = getattr(data, split).images
     if isinstance(images, FileImages):
-        return pixel_digests(images.in_full(), advance) if compares_pixels(data) else images.digests(advance)
+        if compares_pixels(data):
+            return pixel_digests(images.in_full(), advance)
+        # A truncated image that accuracy is measured on must be found before anything is trained.
+        return images.digests(advance, decoding=split not in TRAINED)
     return pixel_digests(images, advance)
 
 

@@ -200,9 +200,31 @@ class FileImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def digests(self, advance: Callable[..., None]) -> Iterator[bytes]:
-        """Compute the SHA-256 of the bytes of each original."""
-        yield from in_blocks(self.originals.read_places(self.places), image_digest, advance)
+    def digests(self, advance: Callable[..., None], *, decoding: bool = False) -> Iterator[bytes]:
+        """Compute the SHA-256 of the bytes of each original.
+
+        Args:
+            advance: Called after each image.
+            decoding: Decode each too, to find those that are truncated.
+
+        Raises:
+            UnreadableOriginal: one cannot be read, or decoded.
+        """
+        decode_one = stored_decoder(self.originals.settings, self.shape[-1]) if decoding else None
+
+        def read(image: Path | bytes) -> tuple[bytes, Pixels | BrokenImage | None]:
+            return image_digest(image), decode_one(image) if decode_one else None
+
+        found = in_blocks(self.originals.read_places(self.places), read, advance)
+        for place, (digest, decoded) in zip(self.places, found, strict=True):
+            if isinstance(decoded, BrokenImage):
+                raise self._unreadable(place, decoded)
+            yield digest
+
+    def _unreadable(self, place: Places, why: BrokenImage) -> UnreadableOriginal:
+        return UnreadableOriginal(
+            f"{self.originals.name(place.tolist())} is not a readable image ({why}); remove it and rerun"
+        )
 
     def _decode(self, rows: Rows) -> Pixels:
         places = self.places[rows]
@@ -213,9 +235,10 @@ class FileImages:
             decode_one = stored_decoder(self.originals.settings, self.shape[-1], draft=self.draft)
             for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
                 if isinstance(image, BrokenImage):
-                    name = self.originals.name(places[row])
-                    raise CompressError(f"{name} is not a readable image ({image}); remove it and rerun")
+                    raise self._unreadable(places[row], image)
                 pixels[row] = image
+        except UnreadableOriginal:
+            raise
         except CompressError as error:
             raise UnreadableOriginal(str(error)) from error
         return pixels

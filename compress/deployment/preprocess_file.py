@@ -112,7 +112,11 @@ def for_one_image(content: PreprocessFile, last: str | None = None) -> Preproces
     """Return the content for a file that takes one image, with `last`, if given, as the step about its output."""
     stated, side = PreprocessFile(**content), content["resolution"]
     if steps := content.get("steps"):
-        stated["steps"] = [*steps[:-2], f"Arrange as float32 [1, 3, {side}, {side}]: channel, row, column.", last or steps[-1]]
+        stated["steps"] = [
+            *steps[:-2],
+            f"Arrange as float32 [1, 3, {side}, {side}]: channel, row, column.",
+            last or steps[-1],
+        ]
     return stated
 
 

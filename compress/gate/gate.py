@@ -45,6 +45,8 @@ def gate(run: Path, against: Path, rules: Sequence[str] = (), variants: Sequence
         raise UsageError(f"{run} is given twice; gate it against another run")
     parsed, problems = parse_rules(list(dict.fromkeys(rules)) or DEFAULTS)
     (after, remarks), (before, of_baseline) = _read(run), _read(against)
+    if after == before:  # a copy, or a folder and the file in it
+        raise UsageError(f"{run} and {against} are the same run; gate it against another one")
     names, missing = _variants(before, after, variants)
     problems += missing
     pairs = [sides for name in names if (sides := pair(before, after, name))]

@@ -35,21 +35,31 @@ def choose_devices(trainer: Trainer) -> list[torch.device]:
     without the CPU.
 
     Raises:
-        UsageError: torch finds no device of this kind, or not as many as the recipe wants.
+        UsageError: torch finds no device of this kind, or not as many as the recipe wants, or the recipe asks of the
+            CPU what only a GPU has.
     """
     wanted = trainer.accelerator
-    if wanted == "cpu":
-        return [CPU]
-    kinds = [wanted] if wanted in NAMES else list(NAMES)
+    kinds = [] if wanted == "cpu" else [wanted] if wanted in NAMES else list(NAMES)
     kind = next((kind for kind in kinds if _count(kind)), None)
     if kind is None:
-        if wanted == "auto":
+        if wanted in ("auto", "cpu"):
+            _refuse_on_cpu(trainer)
             return [CPU]
         raise UsageError(
             f"trainer.accelerator: torch {torch.__version__} finds no {NAMES.get(wanted, 'GPU')} device here; set "
             "`accelerator: auto`, which takes the CPU then, or install its driver and a torch for it"
         )
     return [torch.device(kind, number) for number in _numbers(trainer, kind)]
+
+
+def _refuse_on_cpu(trainer: Trainer) -> None:
+    why = "trainer.accelerator is cpu" if trainer.accelerator == "cpu" else "torch finds no GPU here"
+    if isinstance(trainer.devices, list):
+        raise UsageError(f"trainer.devices: {trainer.devices} are numbers of GPUs, and {why}; set `devices: 1`")
+    if trainer.precision == "16-mixed":  # Lightning would train in bf16
+        raise UsageError(
+            f"trainer.precision: 16-mixed needs a GPU, and {why}; set `precision: auto`, which takes the fastest format"
+        )
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -151,7 +161,7 @@ def _count(kind: str) -> int:
 def _numbers(trainer: Trainer, kind: str) -> list[int]:
     """Return the numbers of the devices of a recipe, and check that there are as many as it wants."""
     found, wanted = _count(kind), trainer.devices
-    numbers = wanted if isinstance(wanted, list) else range(found if wanted == "auto" or wanted == -1 else wanted)
+    numbers = wanted if isinstance(wanted, list) else range(found if wanted == "auto" else wanted)
     lacking = [number for number in numbers if number >= found]
     if lacking or not numbers:
         devices = f"{found} {NAMES[kind]} device{'s' * (found != 1)}"

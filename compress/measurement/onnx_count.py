@@ -55,7 +55,10 @@ def _einsum(data: Shape, weight: Shape, output: Shape, node: NodeProto) -> int:
     terms = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "").split("->")[0]
     sides: dict[str, int] = {}
     for term, shape in zip(terms.split(","), (data, weight), strict=True):
-        sides |= dict(zip(term, shape, strict=True))
+        before, dots, after = term.partition("...")
+        broadcast = [f"...{place}" for place in range(len(shape) - len(before) - len(after), 0, -1)] if dots else []
+        for label, side in zip((*before, *broadcast, *after), shape, strict=True):
+            sides[label] = max(sides.get(label, 1), side)
     return prod(sides.values())
 
 
@@ -86,7 +89,9 @@ class Layer:
 def layers(graph: GraphProto) -> list[Layer]:
     """List the nodes of a graph that multiply, in graph order; names are unique."""
     origin = stored_tensors(graph)
-    found = [(node, OPERATORS[node.op_type]) for node in graph.node if node.op_type in OPERATORS]
+    found = [
+        (node, OPERATORS[node.op_type]) for node in graph.node if node.op_type in OPERATORS and len(node.input) > 1
+    ]
     weights = [origin.get(node.input[operator.weight]) for node, operator in found]
     uses = Counter(weights)
     biases = _added_biases(graph)

@@ -76,7 +76,7 @@ def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:
     trainer = recipe.trainer
     if trainer.devices == "auto":  # how many there are is known when a fit starts
         return
-    world = (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices)) * trainer.num_nodes
+    world = trainer.least_processes
     for stage in recipe.stages:
         for _, fit in kind_of(stage).fits():
             images = len(data.train)

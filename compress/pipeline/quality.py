@@ -82,7 +82,7 @@ class Predictor:
 
 
 def read_predictors(plan: Plan, store: Store, predictions: Predictions) -> list[Predictor]:
-    """Return all networks and the files that were run, whose logits are finite."""
+    """Return all networks and the files that were run."""
     data, found = predictions.data, []
     for name, logits in predictions.logits.items():
         found.append(Predictor(data, name, PYTORCH, None, logits, predictions.validation.get(name)))
@@ -93,7 +93,7 @@ def read_predictors(plan: Plan, store: Store, predictions: Predictions) -> list[
             own = np.load(validation, mmap_mode="r") if validation.exists() else None
             logits = np.load(test, mmap_mode="r")
             found.append(Predictor(data, export.parent or "", artifact.runtime, artifact.precision, logits, own))
-    return [each for each in found if np.isfinite(each.test).all()]
+    return found
 
 
 def with_quality(variants: Sequence[Variant], predictors: Mapping[FileKey, Predictor]) -> list[Variant]:

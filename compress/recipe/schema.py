@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from compress.recipe.base import Identifier, Section
 from compress.recipe.measure import Measure
@@ -25,6 +25,15 @@ def _not_reserved(name: str) -> str:
     return name
 
 
+def _all_devices(devices: object) -> object:
+    """Replace the -1 that Lightning takes for all devices."""
+    return "auto" if devices == -1 else devices
+
+
+Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Devices = Annotated[int, Field(ge=1)] | Numbers | Literal["auto"]
+
+
 class Trainer(Section):
     """Device and number format; what is not described here is an argument of Lightning's Trainer."""
 
@@ -33,7 +42,9 @@ class Trainer(Section):
         description="device of fits, embeddings, evaluation and calibration; auto: the first GPU that torch finds, "
         "else the CPU",
     )
-    devices: int | list[int] | Literal["auto"] = 1
+    devices: Annotated[Devices, BeforeValidator(_all_devices)] = Field(
+        1, description="how many, or the numbers of GPUs; auto or -1: all GPUs, or the CPU"
+    )
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = Field(
@@ -57,13 +68,13 @@ class Trainer(Section):
     @property
     def several_processes(self) -> bool:
         """Whether training may run in more than one process."""
-        return self.devices != 1 or self.num_nodes > 1
+        return self.devices == "auto" or self.least_processes > 1
 
     @property
     def least_processes(self) -> int:
         """Number of training processes, as far as the recipe says it."""
         named = self.devices if isinstance(self.devices, int) else len(self.devices) if self.devices != "auto" else 1
-        return max(1, named) * self.num_nodes
+        return named * self.num_nodes
 
 
 class Recipe(Section, defer_build=True):

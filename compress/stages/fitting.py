@@ -71,7 +71,7 @@ def fit_stage(
     Returns:
         The ledger, charged with the training.
     """
-    if planned.teacher and isinstance(settings, Distillation):
+    if planned.teacher and isinstance(settings, Distillation) and settings.epochs:
         inputs = _teacher_inputs(context, planned.teacher, settings, ledger)
     else:
         inputs = _TrainingInputs([context.data.train], None, ledger)

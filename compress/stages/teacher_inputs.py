@@ -12,10 +12,13 @@ TEACHER_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch")
 
 
 def training_views(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
-    """Return the splits that a distillation trains on, and the number of views per image over its epochs."""
+    """Return the splits that a distillation trains on, and the number of views per image over its epochs.
+
+    Without epochs it needs none.
+    """
     use_unlabeled = settings.unlabeled and len(data.unlabeled.images) > 0
     splits = [data.train, data.unlabeled] if use_unlabeled else [data.train]
-    return splits, min(settings.views, max(1, settings.epochs)) if settings.augment else 1
+    return splits, min(settings.views if settings.augment else 1, settings.epochs)
 
 
 def embeddings_identity(

@@ -183,7 +183,7 @@ def _trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CompressError(f"the trainer section does not fit this machine: {first_line(error)}") from error
 
 

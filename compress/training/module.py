@@ -34,6 +34,7 @@ from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, m
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
 from compress.utils.errors import UsageError
+from compress.utils.machine_faults import is_out_of_memory
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that preloaded images may take
 EXPLODED = 1000.0  # times the first step's loss, or 1 if that is more
@@ -291,6 +292,8 @@ class FitModule(L.LightningModule):
             with self.format.convolutions():
                 return network(pixels)  # type: ignore[no-any-return]
         except RuntimeError as error:  # fake quantization refuses a scale that is not finite
-            if all(torch.isfinite(value).all() for value in network.state_dict().values()):
+            # Observers that have seen no batch hold infinities, and running out of memory is no divergence.
+            finite = all(torch.isfinite(value).all() for value in network.parameters())
+            if is_out_of_memory(error) or (finite and not any(value.isnan().any() for value in network.buffers())):
                 raise
             raise Diverged(math.nan, self.current_epoch + 1, at_once=not self._losses) from error

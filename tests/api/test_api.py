@@ -141,6 +141,24 @@ def test_wrong_arguments_are_named_in_one_line() -> None:
         compress.distill(network(), network(), (images[:0], labels[:0]), data, preprocess=PREPROCESS)
     with pytest.raises(UsageError, match=r"labels must be \[4\], one per image, not \[3\]"):
         compress.distill(network(), network(), (images, labels[:3]), data, preprocess=PREPROCESS)
+    for validation, words in (
+        ((images, None), "validation needs the label of every image; leave out images without one"),
+        ((images, labels - 1), "validation needs the label of every image"),
+        ((images, labels + 2), "label 2 is not one of 2 classes, which count from 0"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            compress.distill(network(), network(), data, validation, preprocess=PREPROCESS)
+    with pytest.raises(UsageError, match="label 7 is not one of 2 classes, which count from 0"):
+        compress.distill(network(), network(), (images, labels + 7), data, preprocess=PREPROCESS)
+    pixels = torch.zeros(2, 3, SIDE, SIDE)
+    for wrong, found in (
+        ([[pixels, labels]], "list"),
+        (pixels, rf"torch.float32 \[3, {SIDE}, {SIDE}\]"),
+        ([pixels.byte()], "torch.uint8"),
+        ([pixels.numpy()], "float32"),
+    ):
+        with pytest.raises(UsageError, match=rf"batches, float tensors \[b, 3, r, r\], not {found}.*; pass one tensor"):
+            compress.quantize(network(), wrong)
     with pytest.raises(UsageError, match="target_macs: Input should be less than 1"):
         compress.prune(network(), SIDE, target_macs=2.0)
     with pytest.raises(UsageError, match="no calibration images; pass at least one batch"):

@@ -109,6 +109,18 @@ def test_headers_are_checked_before(photos: Path, store: Store, write: Writer, t
     assert data.skipped == 2 and len(data.train) + len(data.validation) == 19
 
 
+@pytest.mark.parametrize("most", [20, 20_000], ids=["by bytes", "by pixels"])
+def test_truncated_images_that_accuracy_is_measured_on_are_found_before_training(
+    photos: Path, store: Store, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.data.leakage.MAX_DECODED", most)
+    file = photos / "test" / "dog" / "00.png"
+    file.write_bytes(file.read_bytes()[:-300])
+    data = prepare(folder(photos, images="files"), store, 0)
+    with pytest.raises(CompressError, match=r"photos: test/dog/00\.png is not a readable image \(.*\); remove it"):
+        find_overlaps(data, store)
+
+
 def test_a_truncated_body_is_one_line_with_the_file(photos: Path, store: Store) -> None:
     file = photos / "train" / "cat" / "03.png"
     file.write_bytes(file.read_bytes()[:-300])

@@ -106,6 +106,17 @@ def test_text_and_float_pixels_and_bombs_are_broken(tmp_path, monkeypatch):
         decode(tmp_path / "b.png", 8)
 
 
+def test_grey_values_of_8_bits_in_32_are_refused_as_they_would_be_black(tmp_path):
+    for top, fine in ((255, False), (256, True), (65535, True), (0, True)):
+        values = np.linspace(0, top, 256).astype(np.int32).reshape(16, 16)
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        if fine:
+            assert decode(tmp_path / "a.tif", 16).max() == (top + 128) // 257
+        else:
+            with pytest.raises(BrokenImage, match="8-bit grey values in 32 bits, which would be black"):
+                decode(tmp_path / "a.tif", 16)
+
+
 def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))

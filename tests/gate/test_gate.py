@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -406,6 +408,9 @@ def test_a_baseline_may_be_a_file(pair: Pair, tmp_path: Any) -> None:
         gate(run, tmp_path / "nowhere")
     with pytest.raises(UsageError, match="given twice"):
         gate(run, run / ".." / "after")
+    for same in (run / "results.json", Path(shutil.copy(run / "results.json", tmp_path / "copy.json"))):
+        with pytest.raises(UsageError, match="are the same run; gate it against another one"):
+            gate(run, same)
 
 
 def test_runs_are_verified_against_their_checksums(pair: Pair) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_cuda import CUDA, OnCuda, pretended_cuda
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
@@ -74,6 +75,7 @@ def test_auto_takes_the_first_gpu_and_else_the_cpu(machine: Callable[..., None])
     machine(mps=1, cuda=2)
     assert chosen() == chosen(accelerator="gpu") == chosen(accelerator="cuda") == "cuda:0"
     assert chosen(accelerator="mps") == "mps:0" and chosen(accelerator="cpu", devices=4) == "cpu"
+    assert chosen(accelerator="cpu", devices="auto") == "cpu"
     assert chosen(devices=[1]) == "cuda:1" and chosen(devices="auto") == chosen(devices=-1) == "cuda:0"
 
 
@@ -91,6 +93,46 @@ def test_an_absent_device_is_one_line(machine: Callable[..., None], trainer: dic
     with pytest.raises(UsageError, match=words) as refused:
         chosen(**trainer)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ({"devices": [0]}, r"trainer\.devices: \[0\] are numbers of GPUs, and .*; set `devices: 1`"),
+        ({"precision": "16-mixed"}, r"trainer\.precision: 16-mixed needs a GPU, and .*; set `precision: auto`"),
+    ],
+)
+def test_what_only_a_gpu_has_is_refused_without_one(
+    machine: Callable[..., None], accelerator: str, trainer: dict[str, object], words: str
+) -> None:
+    machine(cuda=1 if accelerator == "cpu" else 0)
+    with pytest.raises(UsageError, match=words):
+        chosen(accelerator=accelerator, **trainer)
+    machine(cuda=1)
+    assert chosen(**trainer) == "cuda:0"
+
+
+@pytest.mark.parametrize("devices", [0, -2, [], [-1], "all"])
+def test_devices_that_there_cannot_be_are_refused(devices: object) -> None:
+    with pytest.raises(ValidationError):
+        Trainer.model_validate({"devices": devices})
+
+
+@pytest.mark.parametrize(
+    ("trainer", "several", "least"),
+    [
+        ({}, False, 1),
+        ({"devices": [1]}, False, 1),
+        ({"devices": [0, 1]}, True, 2),
+        ({"devices": 3, "num_nodes": 2}, True, 6),
+        ({"devices": -1}, True, 1),
+        ({"devices": "auto", "num_nodes": 2}, True, 2),
+    ],
+)
+def test_one_gpu_that_is_named_is_one_process(trainer: dict[str, object], several: bool, least: int) -> None:
+    section = Trainer.model_validate(trainer)
+    assert (section.several_processes, section.least_processes) == (several, least)
 
 
 def test_keys_of_fits_have_new_settings_only_where_they_are_set() -> None:

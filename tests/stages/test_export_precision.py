@@ -15,7 +15,7 @@ from compress.pipeline.plan import plan_stages
 from compress.recipe.load import parse_recipe
 from compress.results import Artifact
 from compress.stages.export.crashes import without_crashes
-from compress.stages.export.logits import require_no_overflow
+from compress.stages.export.logits import require_finite
 from compress.stages.export.make import _ran_in, served
 from compress.stages.planned import PlannedStage
 from compress.utils.errors import CompressError
@@ -99,13 +99,14 @@ def test_files_that_crash_are_left_out_and_what_they_share_stays(
     assert paths["onnx"].is_file() and not paths["openvino"].parent.exists() and paths["tensorrt"].is_file()
 
 
-def test_half_precision_that_overflows_is_refused_with_its_share() -> None:
+def test_files_whose_logits_are_not_finite_are_refused_with_their_share() -> None:
     logits = np.zeros((4, 3), np.float32)
-    require_no_overflow(logits, Target("onnxruntime", "fp16"))
+    require_finite(logits, "test images", "fp16")
     logits[1, 2] = np.inf
     with pytest.raises(CompressError, match=r"logits on 1 of 4 test images: .* overflows in fp16; export .* in fp32"):
-        require_no_overflow(logits, Target("onnxruntime", "fp16"))
-    require_no_overflow(logits, Target("onnxruntime"))
+        require_finite(logits, "test images", "fp16")
+    with pytest.raises(CompressError, match=r"^non-finite logits on 1 of 4 test images$"):
+        require_finite(logits, "test images", None)
 
 
 def test_other_arithmetic_than_the_file_s_is_named() -> None:

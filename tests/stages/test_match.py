@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from support import Job
 from compress.pipeline.plan import make_plan
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import Recipe
+from compress.stages.match import make
 from compress.store.store import Store
 from compress.utils.errors import RecipeError
 
@@ -81,6 +84,7 @@ def test_key_of_a_control_has_its_variant_and_the_settings_of_its_baseline(tmp_p
         return keys(tmp_path, ON, *changes)["scratch-for-distilled"]
 
     assert of("stages.scratch.epochs=3") == of(), "its epochs are its own"
+    assert of("stages.scratch.patience=3") == of(), "and all of them are trained"
     assert of("stages.scratch.lr=0.01") != of()
     assert of("stages.distilled.epochs=3") != of()
     assert of("stages.scratch.seed=5") != of()
@@ -91,6 +95,22 @@ def test_control_has_no_teacher_though_its_variant_has(tmp_path: Path) -> None:
     control = plan.stage("scratch-for-pruned")
     assert control.teacher is None and control.parent == "pruned"
     assert plan.origin(control).id == "scratch"
+
+
+def test_control_of_an_impatient_baseline_trains_all_of_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would get less compute than what it is the control of."""
+    trained: list[Any] = []
+    replaced = {"new_student": (None, ()), "_matching_epochs": 7, "store_network": None}
+    for name, value in replaced.items():
+        monkeypatch.setattr(make, name, lambda *_, value=value: value)
+    monkeypatch.setattr(make, "fit_stage", lambda *given: trained.append(given[4]))
+    plan = make_plan(loaded(ON, "stages.scratch.patience=1"), Store(tmp_path))
+    spent = SimpleNamespace(training=SimpleNamespace(macs=1))
+    context: Any = SimpleNamespace(plan=plan, recipe=plan.recipe, metrics=lambda _: spent)
+    make.make_matched(context, plan.stage("scratch-for-pruned"), tmp_path)
+    assert [(settings.epochs, settings.patience) for settings in trained] == [(7, None)]
 
 
 QAT = "method: torchao, training: {epochs: 1}"

@@ -249,6 +249,23 @@ def test_scales_that_are_not_finite_are_a_divergence(tmp_path: Path) -> None:
     assert isinstance(diverged, Diverged) and "zero_point" in str(diverged.__cause__)
 
 
+@pytest.mark.parametrize("words", ["DefaultCPUAllocator: not enough memory", "shapes cannot be multiplied"])
+def test_other_errors_of_the_first_step_are_no_divergence(words: str) -> None:
+    """Observers hold infinities until they have seen a batch."""
+
+    class Full(nn.Linear):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError(words)
+
+    network = Full(2, 2)
+    network.register_buffer("min_val", torch.tensor(float("inf")))
+    split = Split(np.zeros((8, 3, 32, 32), np.uint8), np.arange(8) % 4)
+    plain = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    module = FitModule(network, plain, [split], split, Views(), Fit(), None, seed=0, image_macs=1)
+    with pytest.raises(RuntimeError, match=words):
+        module._logits(network, torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+
+
 def test_flat_train_images_are_rejected(tmp_path: Path) -> None:
     stage = QuantizeStage.model_validate({"id": "aware", "kind": "quantize", "from": "dense", "training": {}})
     black = SimpleNamespace(train=SimpleNamespace(images=np.zeros((6, 3, 32, 32), np.uint8)))

@@ -17,6 +17,7 @@ from compress.models.architecture import Network
 from compress.models.class_list import ClassList
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.fit import Distillation
+from compress.stages.shrink import ShrinkStage, make
 from compress.stages.shrink.make import _affordable_epochs
 
 SIDE, FEATURES, WIDTH, IMAGES, VALIDATION, BATCH = 8, 4, 5000, 16, 4, 8
@@ -72,6 +73,26 @@ def test_what_is_trained_beside_the_network_counts(tmp_path: Path, settings: dic
     epoch = IMAGES * step + VALIDATION * macs(model, SIDE)
     whole: Any = SimpleNamespace(classifier=model, architecture=SimpleNamespace(resolution=SIDE), preprocess=PREPROCESS)
     assert epochs_of(tmp_path, whole, 10 * epoch, **settings) == 10
+
+
+def test_it_trains_all_of_its_epochs_from_a_seed_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that this run did not train, settings are those of the repair, which may stop early."""
+    made: Any = SimpleNamespace(architecture=SimpleNamespace(with_sizes=lambda sizes: None))
+    repair = Distillation.model_validate({"patience": 1, "freeze": ["conv1"]})
+    context: Any = SimpleNamespace(
+        recipe=SimpleNamespace(seed=0),
+        parent_network=lambda name: made,
+        plan=SimpleNamespace(origin=lambda unit: SimpleNamespace(stage=None)),
+    )
+    pruned: Any = SimpleNamespace(parent="own", stage=SimpleNamespace(fits=lambda: iter([("repair", repair)])))
+    monkeypatch.setattr(make, "unpruned_network", lambda architecture: network(2))
+    monkeypatch.setattr(make, "replace", lambda given, **_: given)
+    seeded = [make._dense(context, ShrinkStage(id="n", kind="shrink", from_="p", seed=s), pruned)[1] for s in (None, 5)]
+    assert [settings.seed for settings in seeded] == [None, 5]
+    assert [(each.epochs, each.patience, each.freeze) for each in map(make._whole, seeded, (7, 9))] == [
+        (7, None, []),
+        (9, None, []),
+    ]
 
 
 def test_the_class_list_of_an_embedding_student_counts(tmp_path: Path) -> None:

@@ -73,9 +73,13 @@ def test_it_needs_validation_images_and_finite_logits() -> None:
     with pytest.raises(UsageError, match="temperature_scaling is fitted on validation images, and there are none"):
         stage.check_data(data)
     preprocess = Preprocess(8, (0.5,) * 3, (0.5,) * 3)
-    layer, separable = nn.Linear(1, 1), np.eye(4, dtype=np.float32)
-    before = layer.weight.clone()
-    assert fold_temperature(layer, separable, (split, preprocess), "net") is None and torch.equal(layer.weight, before)
+    network, separable = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), np.eye(4, dtype=np.float32)
+    before = network[1].weight.clone()
+    assert fold_temperature(network, separable, (split, preprocess), "net") is None
+    assert torch.equal(network[1].weight, before)
+    averaged = nn.Sequential(network, nn.Tanh())
+    with pytest.raises(CompressError, match="needs a network that ends in a linear layer"):
+        fold_temperature(averaged, separable, (split, preprocess), "net")  # said in a dry run too, before any training
     with pytest.raises(CompressError, match="net: non-finite logits on the validation split"):
         fold_temperature(nn.Linear(1, 1), np.full((4, 4), np.nan, np.float32), (split, preprocess), "net")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.preprocess import Preprocess
-from compress.deployment.export import Target
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.class_list import ClassList
 from compress.results import Artifact
@@ -46,12 +45,6 @@ def outputs_in(context: StageContext, run: Runner, preprocess: Preprocess, split
     """Return the outputs of a file for a split."""
     images, preprocess = context.rendered(split, preprocess)
     return predict_split_in_runtime(run, preprocess, images, BATCH)
-
-
-def require_no_overflow(logits: Logits, target: Target) -> None:
-    """Refuse a file in half precision that overflows; others are left to the accuracy that they have."""
-    if target.precision in HALF:
-        require_finite(logits, "test images", target.precision)
 
 
 def require_finite(logits: Logits, images: str, precision: str | None = None) -> Logits:

@@ -32,7 +32,7 @@ from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
 from compress.stages.export.crashes import without_crashes
 from compress.stages.export.files import Files
-from compress.stages.export.logits import BATCH, outputs_in, require_no_overflow, store_logits
+from compress.stages.export.logits import BATCH, outputs_in, require_finite, store_logits
 from compress.stages.export.problems import integer_remedy
 from compress.stages.export.temperature import fold_temperature
 from compress.stages.export.text import write_text_tower
@@ -200,7 +200,7 @@ def _evaluate(
     with boundary("runtime", f"{variant.id} in {target.name}"):
         run, classes = engine.load(path), beside(path)
         logits, outputs = store_logits(context, run, "test", variant.preprocess, artifact, folder, classes)
-        require_no_overflow(logits, target)
+        require_finite(logits, "test images", target.precision)
         if len(context.data.validation):
             store_logits(context, run, "validation", variant.preprocess, artifact, folder, classes)
     record = split_accuracy(logits, test, "test")

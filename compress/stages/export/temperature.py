@@ -8,6 +8,7 @@ made from. Quantization scales follow, so that the integers are the same.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Prep
     if not np.isfinite(logits).all():
         raise CompressError(f"{what}: non-finite logits on the validation split; leave temperature_scaling out")
     if (temperature := fit_temperature(logits, np.asarray(split.labels))) is None:
+        # Tried all the same: the two images of a dry run rarely have a minimum, those of the run do.
+        divide_logits(deepcopy(model), 2.0, examples(split, preprocess))
         say(f"  {what}: no temperature fits: too few of {len(split)} validation images are wrong, or too many")
         return None
     divide_logits(model, temperature, examples(split, preprocess))

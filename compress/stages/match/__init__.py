@@ -59,6 +59,7 @@ class MatchStage(StageKind):
         repeated = next(stage for stage in recipe.stages if stage.id == self.baseline)
         settings = kind_of(repeated).key_settings(recipe) | {"kind": self.kind}
         del settings["epochs"]
+        settings["patience"] = None
         return settings if self.seed is None else settings | {"own_seed": self.seed}
 
     def network_from(self) -> str:

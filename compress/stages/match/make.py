@@ -31,7 +31,7 @@ def make_matched(context: StageContext, planned: PlannedStage, folder: Path) -> 
     network, _ = new_student(context, baseline)
     epochs = _matching_epochs(context, network, baseline, context.metrics(stage.from_).training.macs)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {stage.from_}")
-    settings = baseline.model_copy(update={"epochs": epochs})
+    settings = baseline.model_copy(update={"epochs": epochs, "patience": None})  # it never gets less
     ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
     store_network(context, planned.id, folder, network, ledger)
 

@@ -43,8 +43,7 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     network = replace(wide, model=model, architecture=wide.architecture.with_sizes(sizes))
     epochs = _affordable_epochs(context, planned, network, settings)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
-    settings = settings.model_copy(update={"epochs": epochs, "freeze": []})  # of random weights nothing is kept
-    ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
+    ledger = fit_stage(context, planned, folder, network, _whole(settings, epochs), Ledger.start())
     store_network(context, planned.id, folder, network, ledger)
 
 
@@ -61,7 +60,12 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
     if isinstance(origin, NetworkStage) and any(origin.fits()):
         return network, origin.model_copy(update={"seed": stage.seed})
     (_, repair) = next(iter(pruned.stage.fits()))
-    return network, repair
+    return network, repair if stage.seed is None else repair.model_copy(update={"seed": stage.seed})
+
+
+def _whole(settings: Fit, epochs: int) -> Fit:
+    """Return settings to train all of a network, whose weights are random, for all epochs, or it had less compute."""
+    return settings.model_copy(update={"epochs": epochs, "freeze": [], "patience": None})
 
 
 def _affordable_epochs(context: StageContext, planned: PlannedStage, network: Network, settings: Fit) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
     stage = planned.stage
     assert isinstance(stage, SparsifyStage) and planned.parent
     network = context.parent_network(planned.parent)
-    save_variant(folder, network)  # of a teacher, the store has the head alone
-    parent_bytes = _compressed_bytes(folder / WEIGHTS)
+    with tempfile.TemporaryDirectory() as own:  # on several devices, all processes make this stage in `folder`
+        save_variant(Path(own), network)  # of a teacher, the store has the head alone
+        parent_bytes = _compressed_bytes(Path(own) / WEIGHTS)
     model = network.model
     kept = kept_layers(model, network.architecture.resolution, stage.keep)
     dense = unmaskable(model, kept)
