@@ -50,6 +50,27 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     assert results["variants"][0]["inference"]["peak_memory_bytes"] > 0, "its process has the plugin too"
 
 
+@pytest.mark.parametrize("helper", ["my_losses.py", "package/losses.py"])
+def test_keys_have_the_code_that_a_plugin_imports(tmp_path: Path, helper: str) -> None:
+    """An edited loss beside the plugin would be taken from the store otherwise."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("from package import losses\n")
+    for name in ("my_losses.py", "package/losses.py", "other.py"):
+        (tmp_path / name).write_text("weight = 1\n")
+    (tmp_path / "own.py").write_text("import json, decimal\nfrom my_losses import weight\nimport package\n")
+    code = "from compress import plugins; plugins.load(['own.py']); print(*plugins.digests())"
+
+    def digest() -> bytes:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=child_environment(), capture_output=True, check=True).stdout
+
+    before = digest()
+    (tmp_path / "other.py").write_text("weight = 3\n")
+    assert digest() == before, "it is not imported"
+    (tmp_path / helper).write_text("weight = 22\n")
+    assert digest() != before
+
+
 @pytest.mark.usefixtures("no_plugins")
 def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
     from compress.recipe.fit import Distillation

@@ -130,7 +130,7 @@ def validate(
 ) -> None:
     """Validate recipes. Every mistake is listed, with file, line and what is allowed."""
     from compress.recipe.load import load_recipe
-    from compress.utils.errors import SeveralErrors, UsageError
+    from compress.utils.errors import CompressError, SeveralErrors
 
     problems: list[str] = []
     for recipe in recipes:
@@ -140,8 +140,8 @@ def validate(
                 from compress.pipeline.dry_run import try_recipe
 
                 try_recipe(loaded, runs)
-        except UsageError as error:
-            problems += str(error).splitlines()
+        except CompressError as error:  # also of a checkpoint or an image that cannot be read
+            problems += (line if recipe in line else f"{recipe}: {line}" for line in str(error).splitlines())
         else:
             print(f"{recipe}: valid, {len(loaded.stages)} stages")
     if problems:

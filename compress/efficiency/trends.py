@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIN_POINTS = 3
+MAX_DOUBLINGS = 1000.0  # a year, above which a growth is no number
 """Two points are a line without a residual, and so without an interval."""
 
 Ends = tuple[float, float]
@@ -63,6 +64,8 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     rest = sum((y - intercept - slope * x) ** 2 for x, y in zip(years, logs, strict=True))
     error = math.sqrt(rest / freedom / sum((x - middle) ** 2 for x in years))
     half = _student_t(freedom, confidence) * error
+    if abs(slope) + half > MAX_DOUBLINGS:
+        raise ValueError("the points are too close together in time for a growth")
     return Fit(
         growth=2**slope,
         low=2 ** (slope - half),

@@ -176,8 +176,8 @@ def this_year() -> float:
 
 
 def read_year(text: str) -> float | None:
-    """Parse 2012-09-30, 2012-09 or 2012 to a year with a fraction; None for any other text."""
-    match = re.match(r"\s*(\d{4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?(?!\d)", text)
+    """Parse 2012-09-30, 2012/09/30, 2012-09 or 2012, with or without a time, to a year with a fraction; else None."""
+    match = re.match(r"\s*(\d{4})(?:[-/](\d{1,2}))?(?:[-/](\d{1,2}))?(?=\s*$|[\sT]\d{1,2}:)", text)
     if not match:
         return None
     year, month, day = (int(part or 1) for part in match.groups())

@@ -149,6 +149,8 @@ def gap_record(
         if name not in known:
             raise UsageError(unknown("trend", name, known))
     last = this_year() if end is None else end
+    if not start < last and end is None:
+        raise UsageError(f"--start {start:g} must be before today, {last:.1f}; or give a later --end")
     if not start < last:
         raise UsageError(f"--end {last:.6g} must be later than --start {start:g}")
     tables = read_tables(models, hardware, since)

@@ -19,6 +19,10 @@ class TimeLeft:
         self._done_expected += self._expected.pop(unit, 0.0)
         self._done_taken += seconds
 
+    def drop(self, unit: str) -> None:
+        """Forget a stage that takes no time here: it failed, was skipped, or is in the store."""
+        self._expected.pop(unit, None)
+
     @property
     def pace(self) -> float:
         """Seconds taken per second expected; 1 before the first stage is done."""

@@ -88,6 +88,7 @@ def prepare_job(
     trackers = trackers or Trackers()
     check_trackers(trackers.names)
     plan = make_plan(recipe, store)
+    store.reserve(planned.key for planned in plan.stages)
     log.write("plan", units={planned.id: planned.key for planned in plan.stages})
     lacking = to_make(plan.stages, store) if for_report else unmade(plan.stages, store)
     check_requirements(recipe, [each.stage for each in lacking], require_whole)  # a cached run needs no runtimes

@@ -133,6 +133,8 @@ class Making:
     def _take_off(self, planned: PlannedStage) -> None:
         """Take a stage off the list, and the teachers that made its embeddings off the devices."""
         del self.left[planned.id]
+        if self.remaining:
+            self.remaining.drop(planned.id)
         self.shards.pop(planned.id, None)
         if planned.id in self.embedded:
             from compress.measurement.batch_size import free_memory
@@ -233,10 +235,10 @@ class Making:
         _log_made(self.job.log, self.context, planned, seconds)
         forget_failures(self.job.store.root, planned.key)
         say(f"  done in {seconds:.0f} s")
-        self._finish(planned)
-        self.progress.show()
         if self.remaining:
             self.remaining.done(planned.id, seconds)
+        self._finish(planned)
+        self.progress.show()
 
     def _add_failure(self, planned: PlannedStage, cause: Exception) -> None:
         """Record a failed attempt for all workers. Alone, the stage has failed with it."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from compress.results.read import RESULTS
 from compress.store.jobs import keys_in_use
 from compress.store.leases import entry_lease, gate
 from compress.store.manifest import MANIFEST, find_damage, read_manifest
@@ -58,12 +59,19 @@ def check(root: Path) -> Iterator[str]:
 
 
 def keys_used_by_runs(runs: Path, newest: int | None = None) -> set[str]:
-    """Return the keys in the `log.jsonl` of runs: of the `newest` runs of each recipe, or of all."""
+    """Return the keys in the `log.jsonl` of runs: of the `newest` finished runs of each recipe, or of all.
+
+    Runs since then that failed or go on keep theirs too: they would take the place of a finished one, and its entries.
+    """
     keys = keys_named_there(runs, newest) if shared_runs(runs) else set[str]()
     for recipe in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != "store"):
         logs = sorted(recipe.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for log in logs[:newest]:
+        finished = 0
+        for log in logs:
+            if finished == newest:
+                break
             keys |= set(KEY_IN_LOG.findall(log.read_text(errors="replace")))
+            finished += (log.parent / RESULTS).is_file()
     return keys
 
 

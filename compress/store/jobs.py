@@ -24,6 +24,7 @@ from compress.store.leases import GATE, Lease, entry_lease, gate
 
 FOLDER = "running"
 DAY_S = 86_400.0
+RESERVED = "reserved "  # before the key of an entry that a job will use
 
 
 class Job:
@@ -45,10 +46,10 @@ class Job:
     def _keys(self) -> Path:
         return self.base.with_suffix(".keys")
 
-    def note(self, line: str) -> None:
-        """Add a key or a folder to what it uses; from now on it is not deleted."""
+    def note(self, *lines: str) -> None:
+        """Add keys or a folder to what it uses; from now on they are not deleted."""
         with gate(self.root), self._keys.open("a") as file:
-            file.write(f"{line}\n")
+            file.writelines(f"{line}\n" for line in lines)
 
     def folder(self) -> Path:
         """Return the folder of the job's temporary files."""
@@ -111,13 +112,19 @@ def _age(root: Path, path: Path) -> float:
 
 
 def keys_in_use(root: Path, *, by_others: bool = False) -> set[str]:
-    """Return the keys that running jobs use, all or those of other processes. The caller holds the gate."""
+    """Return the keys that running jobs use or have reserved, or those that other processes use.
+
+    The caller holds the gate.
+    """
     remove_dead(root)
     bases = [path.with_suffix("") for path in (root / FOLDER).glob("*.keys")]
     if by_others:
         own = entry_lease(root, GATE).holder
         bases = [base for base in bases if Lease(base.with_suffix(".lease")).holder != own]
-    return {line for base in bases for line in _lines(base)}
+    found = {line for base in bases for line in _lines(base)}
+    if by_others:
+        return {line for line in found if not line.startswith(RESERVED)}
+    return {line.removeprefix(RESERVED) for line in found}
 
 
 def _user() -> str:

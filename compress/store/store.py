@@ -12,14 +12,14 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from compress.store.file_systems import publish
-from compress.store.jobs import Job, keys_in_use
+from compress.store.jobs import RESERVED, Job, keys_in_use
 from compress.store.leases import POLL_S, entry_lease, gate
 from compress.store.manifest import MANIFEST, find_damage, seal_entry
 from compress.store.remote import Remote
@@ -260,6 +260,11 @@ class Store:
         job = self.job()
         with job.temporary() if job else nullcontext():
             yield
+
+    def reserve(self, keys: Iterable[str]) -> None:
+        """Keep the entries of keys, those that are there and those to come, from being deleted beside this process."""
+        if job := self.job():
+            job.note(*(f"{RESERVED}{key}" for key in keys))
 
     def _use(self, key: str) -> None:
         if key in self._used:

@@ -129,6 +129,18 @@ def test_shipped_recipes_are_valid(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.count("valid") == len(recipes) >= 2
 
 
+def test_every_mistake_of_several_recipes_is_listed(tmp_path: Path) -> None:
+    """Also behind one that names a file which is not there."""
+    stages = "stages:\n  - {id: a, kind: train, student: resnet18, epochs: 1}\n"
+    text = {"gone": stages.replace("resnet18", "{use: resnet18, checkpoint: gone.pt}"), "good": stages}
+    text["bad"] = stages.replace("epochs", "epoch")
+    for name, content in text.items():
+        (tmp_path / f"{name}.yaml").write_text(f"data: cifar10-sample\n{content}worth: {{references: [a]}}\n")
+    done = call("validate", "--deep", "gone.yaml", "bad.yaml", "good.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and "good.yaml: valid, 1 stages" in done.stdout
+    assert "gone.pt" in done.stderr and "bad.yaml:3" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_every_mistake_of_a_recipe_is_a_line_with_its_number(tmp_path: Path) -> None:
     recipe = tmp_path / "wrong.yaml"
     recipe.write_text(

@@ -143,6 +143,7 @@ def test_plot_writes_an_svg(tmp_path: Path) -> None:
     [
         (["--basis", "gordon"], 2, "unknown trend 'gordon'; choose one of best-format, energy"),
         (["--start", "2024", "--end", "2012"], 2, "--end 2012 must be later than --start 2024"),
+        (["--start", "2190"], 2, "--start 2190 must be before today"),
         (["--run", "nowhere"], 2, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
         (["--plot", "gap.docx"], 2, "a chart cannot be written as that; end the name in .svg, .png or .pdf"),

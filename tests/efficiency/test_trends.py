@@ -107,3 +107,9 @@ def test_geometric_mean_is_that_of_another_implementation() -> None:
     for few in ([1, 2], [1, 2, 0]):
         with pytest.raises(ValueError):
             geometric_mean(few)
+
+
+def test_points_within_days_have_no_growth() -> None:
+    """Its interval would end at more than a float holds."""
+    with pytest.raises(ValueError, match="too close together in time for a growth"):
+        fit_growth([2020.0, 2020.005, 2020.01], [1e20, 1e25, 1e21], 0.95)

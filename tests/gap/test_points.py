@@ -136,6 +136,26 @@ def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
         read_points(tmp_path, "models", 2010)
 
 
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("2012-07-01", 2012 + 182 / 366),
+        (" 2012/07/01 ", 2012 + 182 / 366),
+        ("2012-07-01T08:00:00+00:00", 2012 + 182 / 366),
+        ("2012-07-01 08:00", 2012 + 182 / 366),
+        ("2013-07", 2013 + 181 / 365),
+        ("2012", 2012),
+        ("2019-2021", None),
+        ("2012.07.01", None),
+        ("2012-13", None),
+        ("20120701", None),
+        ("2012 to 2014", None),
+    ],
+)
+def test_dates_are_read_whole_or_not_at_all(text: str, year: float | None) -> None:
+    assert read_year(text) == (None if year is None else pytest.approx(year))
+
+
 @given(st.text(max_size=30))
 def test_any_cell_gives_a_figure_or_none(text: str) -> None:
     value, year = read_figure(text), read_year(text)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from compress.store.gc import check, clean, entries, keys_used_by_runs
+from compress.store.jobs import keys_in_use
+from compress.store.leases import gate
 from compress.store.manifest import MANIFEST, find_damage
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
@@ -35,6 +37,7 @@ def runs(tmp_path: Path) -> Path:
         log = tmp_path / "tiny" / name / "log.jsonl"
         log.write_text(f'{{"event": "uses", "key": "{key}"}}\n{{"event": "torn')
         os.utime(log, (time.time() - age,) * 2)
+        (log.parent / "results.json").touch()
     store._job.end()  # type: ignore[union-attr]
     return tmp_path
 
@@ -47,6 +50,24 @@ def test_entries_are_listed_most_recently_used_first(runs: Path) -> None:
     found = entries(runs / "store")
     assert [entry.key for entry in found] == KEYS[::-1] and {entry.bytes for entry in found} == {1000}
     assert keys_used_by_runs(runs) == set(KEYS[:2]) and keys_used_by_runs(runs, 1) == {KEYS[1]}
+
+
+@pytest.mark.parametrize("log", ['{"event": "failed"}', f'{{"event": "plan", "units": {{"a": "{KEYS[2]}"}}}}'])
+def test_a_run_that_did_not_finish_takes_the_place_of_no_finished_one(runs: Path, log: str) -> None:
+    (runs / "tiny" / "newest").mkdir()
+    (runs / "tiny" / "newest" / "log.jsonl").write_text(log)
+    kept = {KEYS[1], *(KEYS[2:3] if KEYS[2] in log else [])}
+    assert keys_used_by_runs(runs, 1) == kept
+    clean(runs, keep_runs=1)
+    assert there(runs) == kept
+
+
+def test_entries_that_a_job_will_use_are_kept_and_may_be_made_again(runs: Path) -> None:
+    store = Store(runs / "store")
+    store.reserve(KEYS[:1])
+    assert clean(runs, keep_runs=0) and there(runs) == {KEYS[0]}
+    with gate(runs / "store"):
+        assert KEYS[0] in keys_in_use(runs / "store") and not keys_in_use(runs / "store", by_others=True)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_the_estimate_follows_the_pace_so_far() -> None:
     assert left.after("a") == 50
     left.done("a", 20)  # twice as long as expected
     assert left.after("b") == 60 and left.after("c") == 40
+    left.drop("c")  # it failed, or another worker made it
+    assert left.after("a") == 40
 
 
 def test_without_a_terminal_progress_is_a_line_every_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
