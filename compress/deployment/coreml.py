@@ -12,8 +12,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from compress.data.stated import EMBEDDING, PROBABILITIES
 from compress.deployment.conversion import exporting
-from compress.deployment.preprocess_file import EMBEDDING, PROBABILITIES, PreprocessFile, for_one_image
+from compress.deployment.preprocess_file import PreprocessFile, for_one_image
 from compress.deployment.runtime import ExportOnlyRuntime, ExportSource
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
+from compress.data.stated import EMBEDDING, PROBABILITIES, STATED, Stated, is_antialiased, require_stated
 from compress.deployment.preprocess import Inputs
 from compress.models.class_list import CLASSES
 from compress.utils.errors import CompressError, first_line
@@ -21,24 +22,6 @@ if TYPE_CHECKING:
 PREPROCESS = "preprocess.json"
 """Version of the layout, also of files that state none; rises when a reader of the old one would err."""
 Name = TypeVar("Name", bound=str)
-
-
-class Stated(TypedDict, total=False):
-    """Form of the input and the output."""
-
-    channels: str
-    layout: str
-    dtype: str
-    scale: float
-    output: str
-
-
-STATED: Stated = {"channels": "RGB", "layout": "NCHW", "dtype": "float32", "scale": 1 / 255, "output": "logits"}
-"""What holds for every artifact; a file that states anything else is refused, but for the two outputs below."""
-EMBEDDING = "embedding"
-"""Output of the files of embedding students, beside which lies a class list."""
-PROBABILITIES = "probabilities"
-"""Output of files with their own softmax."""
 
 
 class Resolution(TypedDict):
@@ -84,7 +67,7 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
         mean=list(preprocess.mean),
         std=list(preprocess.std),
         interpolation=preprocess.interpolation,
-        antialias=_is_antialiased(preprocess.interpolation),
+        antialias=is_antialiased(preprocess.interpolation),
     )
     content.update(STATED)  # type: ignore[typeddict-item]
     if preprocess.from_originals:
@@ -201,22 +184,12 @@ def _inputs(values: Any) -> Inputs:
     mean, std = _channels(values["mean"], "mean"), _channels(values["std"], "std")
     if min(std) <= 0:
         raise ValueError("std must be positive")
-    for name, stated in STATED.items():
-        others = (EMBEDDING, PROBABILITIES) if name == "output" else ()
-        if values.get(name, stated) not in (stated, *others):
-            raise ValueError(f"{name} must be {stated}, not {values[name]!r}")
     interpolation = _one_of(values.get("interpolation", "bicubic"), INTERPOLATIONS, "interpolation")
-    if values.get("antialias", _is_antialiased(interpolation)) != _is_antialiased(interpolation):
-        raise ValueError(f"antialias must be {_is_antialiased(interpolation)} with {interpolation}, as Pillow resizes")
+    require_stated(values, EMBEDDING, PROBABILITIES)
     crop_mode = _one_of(values.get("crop_mode", "center"), CROP_MODES, "crop_mode")
     stored = _side(values.get("stored_resolution", resolution), "stored_resolution")
     resize = _side(values["resize"], "resize") if "resize" in values or crop_mode != "center" else None
     return Inputs(resolution, mean, std, interpolation, stored, resize, crop_mode)
-
-
-def _is_antialiased(interpolation: str) -> bool:
-    """Whether Pillow's resize filters before it samples: always, but for the nearest pixel."""
-    return interpolation != "nearest"
 
 
 def _one_of(value: Any, known: tuple[Name, ...], name: str) -> Name:

@@ -12,7 +12,7 @@ from torch import nn
 from compress.data.preprocess import Preprocess, preprocess_remarks
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoint_metadata import StoredPreprocess
-from compress.models.factory import create_model, input_side, recorded
+from compress.models.factory import create_model, fetch_configuration, input_side, recorded
 from compress.models.heads import check_output
 from compress.models.names import WITH_WEIGHTS, published_preprocess
 from compress.models.published import published_model
@@ -74,6 +74,8 @@ def load_classifier(
     """
     if source.model.startswith(WITH_WEIGHTS) and not source.checkpoint:
         source = replace(source, published=True)
+    if source.library == "timm":
+        fetch_configuration(source.model)  # what follows reads the local cache
     checkpoint = read_checkpoint(Path(source.checkpoint), ema=source.ema) if source.checkpoint else None
     if checkpoint and source.classes:
         checkpoint = replace(checkpoint, classes=source.classes, stated=True)
@@ -125,11 +127,11 @@ def _preprocess(source: ClassifierSource, checkpoint: Checkpoint | None, resolut
 
 
 def _as_stored(own: Preprocess, stored: StoredPreprocess) -> Preprocess:
-    """Replace what a checkpoint states; its resize and crop hold for its own input size only."""
+    """Replace what a checkpoint states; its resize in pixels and crop hold for its own input size only."""
     resize = own.resize
     if own.resolution == (stored.input_size or own.resolution):
         cropped = math.floor(own.resolution / stored.crop_pct) if stored.crop_pct else own.resolution
-        resize = stored.resize or cropped
+        resize = (stored.resize if stored.input_size else None) or cropped
     return replace(
         own,
         mean=stored.mean or own.mean,

@@ -79,6 +79,20 @@ def create_model(
         raise _explained(library, name, resolution, pretrained, error) from error
 
 
+def fetch_configuration(name: str) -> None:
+    """Download timm's configuration of a `hf-hub:` model, which states its preprocessing, size and classes.
+
+    Raises:
+        CompressError: it cannot be downloaded or read.
+    """
+    if name.startswith(HUB):
+        try:
+            with fail_fast():
+                timm_folder(name)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _explained("timm", name, 0, True, error) from error
+
+
 def recorded(
     library: str, name: str, options: Mapping[str, Option], *, pretrained: bool
 ) -> tuple[str, dict[str, Option]]:

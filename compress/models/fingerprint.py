@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
@@ -20,13 +21,18 @@ TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "a
 OPEN_CLIP_WEIGHTS = WEIGHTS[:-1]  # files of a folder among which open_clip chooses; all of them count
 
 
+OTHER_PREPROCESS = re.compile("SigLIP|MobileCLIP|CLIPA|PE-Core|worldwide|-378", re.IGNORECASE)
+"""Models of open_clip with another preprocessing than OpenAI's, which their checkpoints were once given."""
+
+
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher) -> str:
     """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones."""
     if isinstance(settings, EnsembleTeacher):
         return "|".join(map(teacher_weights_id, settings.members))
     files = local_files(settings)
     if files:
-        return "+".join(file_digest(path) for path in files)
+        own = "+preprocess" if isinstance(settings, OpenClipTeacher) and OTHER_PREPROCESS.search(settings.model) else ""
+        return "+".join(file_digest(path) for path in files) + own
     if isinstance(settings, OpenClipTeacher):
         return f"open_clip:{settings.model}:{settings.pretrained}"
     return f"{settings.source}:{settings.model}:{'pretrained' if settings.pretrained else 'random'}"

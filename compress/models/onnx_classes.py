@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from compress.data.preprocess import Preprocess
+from compress.data.stated import EMBEDDING, require_stated
 from compress.models.class_names import other_classes, output_rows
 from compress.models.onnx_model import OnnxFile
 from compress.models.onnx_network import OnnxClassifier
@@ -34,9 +35,12 @@ def preprocess_beside(path: Path) -> tuple[Preprocess | None, tuple[str, ...] | 
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         require_version(values, PREPROCESS_VERSION, file)
+        require_stated(values, EMBEDDING)
         known = {field.name: values[field.name] for field in fields(Preprocess) if field.name in values}
-        names = values.get("classes")
-        return _PREPROCESS.validate_python(known), None if names is None else _CLASSES.validate_python(names)
+        names, preprocess = values.get("classes"), _PREPROCESS.validate_python(known)
+        if min(preprocess.std) <= 0:
+            raise ValueError("std must be positive")
+        return preprocess, None if names is None else _CLASSES.validate_python(names)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -114,7 +114,7 @@ class _Reader:
         inner = self.proto.graph.output[0].name
         onnx_rewrite.set_output(self.proto, inner, OUTPUT, count, flatten=flatten)
         self.proto = self._for_any_batch(images, expected.reshape(2, count), batch)
-        self._without_softmax(count)
+        self._without_softmax(count, images)
         strip_metadata(self.proto)
         return OnnxFile(self.proto, side, count, True, tuple(self.notes), self.names)
 
@@ -134,7 +134,8 @@ class _Reader:
         if onnx_rewrite.before_softmax(graph, OUTPUT) or graph.input[0].type.tensor_type.elem_type != 1:
             return None
         self._require_side(fixed[3])
-        run(self.proto, np.zeros((2, 3, fixed[3], fixed[3]), np.float32))
+        if _are_probabilities(run(self.proto, np.zeros((2, 3, fixed[3], fixed[3]), np.float32))[0]):
+            return None
         return OnnxFile(self.proto, fixed[3], outputs[1], False, (), self.names)
 
     def _modernise(self) -> None:
@@ -257,11 +258,19 @@ class _Reader:
         onnx_rewrite.free_batch(freed, shapes)
         return [plain, freed]
 
-    def _without_softmax(self, count: int) -> None:
+    def _without_softmax(self, count: int, images: Array) -> None:
         inner = onnx_rewrite.before_softmax(self.proto.graph, OUTPUT)
         if inner:
             onnx_rewrite.set_output(self.proto, inner, OUTPUT, count, flatten=False)
             self.notes.append("the softmax at its end was removed, so that it gives logits")
+        elif _are_probabilities(run(self.proto, images)[0]):  # the softmax is behind a reshape, or is another operator
+            onnx_rewrite.take_logarithm(self.proto, OUTPUT)
+            self.notes.append("it gives probabilities; their logarithm is taken, which is as good as logits")
+
+
+def _are_probabilities(outputs: Array) -> bool:
+    sums = outputs.astype(np.float64).sum(1)
+    return bool((outputs >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3))
 
 
 def run(proto: ModelProto, images: Array) -> list[Array]:

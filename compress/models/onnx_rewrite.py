@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compress.measurement.onnx_count import Shape
 
 DOMAINS = (*STANDARD, "com.microsoft")  # of the operators that ONNX Runtime has
+LEAST = 1e-30  # probability, whose logarithm is finite
 THROUGH = ("Identity", "Cast")  # operators that leave values as they are
 
 
@@ -89,11 +90,21 @@ def set_input(proto: ModelProto, name: str, side: int, *, channels_last: bool) -
 
     graph, inner = proto.graph, proto.graph.input[0].name
     if channels_last:
+        inner = _renamed_from(graph, inner, name)
         graph.node.insert(0, helper.make_node("Transpose", [name], [inner], f"{name}_layout", perm=[0, 2, 3, 1]))
     else:
         rename(graph, inner, name)
     del graph.input[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, side, side]))
+
+
+def _renamed_from(graph: GraphProto, inner: str, name: str) -> str:
+    """Free a name that a tensor has itself; returns the tensor's name."""
+    if inner != name:
+        return inner
+    other = _free({each for node in graph.node for each in (*node.input, *node.output)} | {name}, name)
+    rename(graph, name, other)
+    return other
 
 
 def with_output(file: bytes, name: str) -> bytes:
@@ -113,6 +124,7 @@ def set_output(proto: ModelProto, inner: str, name: str, outputs: int, *, flatte
     graph = proto.graph
     del graph.output[:]
     if flatten:
+        inner = _renamed_from(graph, inner, name)
         graph.node.append(helper.make_node("Flatten", [inner], [name], f"{name}_flatten", axis=1))
     elif inner == graph.input[0].name:
         graph.node.append(helper.make_node("Identity", [inner], [name], name))
@@ -120,6 +132,20 @@ def set_output(proto: ModelProto, inner: str, name: str, outputs: int, *, flatte
         rename(graph, inner, name)
     graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", outputs]))
     drop_unused(graph)
+
+
+def take_logarithm(proto: ModelProto, name: str) -> None:
+    """Make the output `name` the logarithm of what it was, of at least `LEAST`."""
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    inner = _free({each for node in graph.node for each in node.output}, name)
+    for node in graph.node:
+        node.output[:] = [inner if each == name else each for each in node.output]
+        node.input[:] = [inner if each == name else each for each in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.float32(LEAST), f"{name}_least"))
+    graph.node.append(helper.make_node("Max", [inner, f"{name}_least"], [f"{name}_positive"], f"{name}_positive"))
+    graph.node.append(helper.make_node("Log", [f"{name}_positive"], [name], f"{name}_log"))
 
 
 def drop_unused(graph: GraphProto) -> None:

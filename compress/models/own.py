@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from compress.data.preprocess import Preprocess
+from compress.models import class_names
 from compress.models.architecture import Architecture, Network, QuantizationRecord
 from compress.models.checkpoints import load_variant
 from compress.models.classifiers import IMAGENET, ClassifierSource, StatedPreprocess, as_stated, load_classifier
+from compress.models.names import WITH_WEIGHTS
 from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_model import read_onnx
 from compress.models.onnx_network import ONNX
@@ -46,7 +48,12 @@ def names_classes(settings: OwnModel) -> bool:
         return True
     if path := onnx_file(settings):
         return bool(preprocess_beside(path)[1] or read_onnx(path, settings.resolution, 224).classes)
-    return settings.checkpoint is None or bool(read_checkpoint(Path(settings.checkpoint), ema=settings.ema).classes)
+    if settings.checkpoint is not None:
+        return bool(read_checkpoint(Path(settings.checkpoint), ema=settings.ema).classes)
+    if settings.model.startswith(WITH_WEIGHTS):  # others are published weights of known classes
+        names = class_names.stated_classes(settings.source, settings.model)
+        return bool(names) or class_names.outputs(settings.source, settings.model) == class_names.IMAGENET
+    return True
 
 
 def _from_library(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:

@@ -32,7 +32,8 @@ def find_networks(
         return {}
     seen.add(id(value))
     records = _records(value)
-    if any(len(_shape(record)) > 1 for record in records.values()):
+    own = _matrices(records)
+    if own and _is_module(value):
         return {path: records}
     content = plain(value)
     found: dict[str, dict[str, Any]] = {}
@@ -40,7 +41,13 @@ def find_networks(
         for key, inner in content.items():
             if isinstance(key, str) and not _TRAINING.search(key):
                 found |= find_networks(inner, f"{path}.{key}".removeprefix("."), depth - 1, seen)
-    return found
+    # Those beside a larger network, such as a confusion matrix, are none.
+    return {path: records} if own and own >= max(map(_matrices, found.values()), default=0) else found
+
+
+def _matrices(records: Mapping[str, Any]) -> int:
+    """Count the tensors of two and more dimensions."""
+    return sum(len(_shape(record)) > 1 for record in records.values())
 
 
 def choose_network(path: Path, networks: Mapping[str, object], ema: bool | None) -> tuple[str, list[str]]:
@@ -68,13 +75,17 @@ def _rank(name: str) -> int:
 
 def _records(value: Any) -> dict[str, Any]:
     """Return the records of tensors by name: of a state dict, a module or a TorchScript module."""
-    state = value.state if isinstance(value, Inert) else None
-    if isinstance(state, Mapping) and ("_parameters" in state or value.path.startswith("__torch__.")):
-        return _module(state)
+    if _is_module(value):
+        return _module(value.state)
     content = plain(value)
     if not isinstance(content, Mapping):
         return {}
     return {name: record for name, record in content.items() if isinstance(name, str) and is_tensor(record)}
+
+
+def _is_module(value: Any) -> bool:
+    state = value.state if isinstance(value, Inert) else None
+    return isinstance(state, Mapping) and ("_parameters" in state or value.path.startswith("__torch__."))
 
 
 def _module(state: Mapping[str, Any]) -> dict[str, Any]:

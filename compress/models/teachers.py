@@ -22,6 +22,7 @@ from compress.models.fingerprint import local_files
 from compress.models.hub import fail_fast
 from compress.models.hub_loader import ClipClassifier, ImageTower
 from compress.models.names import HUB, LOCAL, WITH_WEIGHTS, expand_name, open_clip_preprocess
+from compress.models.tokenizers import tokenizer_of
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
@@ -93,10 +94,11 @@ def open_clip_model(settings: OpenClipTeacher) -> tuple[Any, Any]:
                 load_weights=not separate,
                 pretrained_text=False,
                 require_pretrained=not separate,
+                force_preprocess_cfg=None if separate or not file else published_preprocess_of(name),
             )
             if separate:
                 load_into(model, read_checkpoint(Path(str(file))), str(file), new_head=False)
-            tokenizer = open_clip.get_tokenizer(name)
+            tokenizer = tokenizer_of(name, folder)
     except CompressError:
         raise
     except Exception as error:  # open_clip and the hub clients raise a dozen kinds
@@ -105,6 +107,20 @@ def open_clip_model(settings: OpenClipTeacher) -> tuple[Any, Any]:
         where = f" from {settings.checkpoint}" if settings.checkpoint else ""
         raise CompressError(f"the teacher {_label(settings)} cannot be loaded{where}: {first_line(error)}") from error
     return model.eval(), tokenizer
+
+
+def published_preprocess_of(name: str) -> dict[str, Any] | None:
+    """Return the preprocessing of all published weights of a model, for a checkpoint that open_clip does not know.
+
+    None where it has none, or where they differ: open_clip then takes OpenAI's.
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    stated = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    found = [{key: each[key] for key in keys if each.get(key) is not None} for each in stated]
+    return found[0] if found and all(each == found[0] for each in found) else None
 
 
 def _download(settings: OpenClipTeacher) -> str | None:

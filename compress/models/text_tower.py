@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from compress.models.class_list import Array, ClassList
 from compress.models.names import LOCAL, WITH_WEIGHTS, expand_name
 from compress.models.teachers import open_clip_model, text_embedding
+from compress.models.tokenizers import tokenizer_of
 from compress.recipe.models import OpenClipTeacher
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -111,7 +112,7 @@ def load_text(folder: Path) -> TextTower:
         left = [*keys.unexpected_keys, *(name for name in keys.missing_keys if not name.startswith(IMAGE_SIDE))]
         if left:
             raise CompressError(f"{folder} is damaged: weights do not fit its configuration ({left[0]})")
-        return TextTower(model.eval(), open_clip.get_tokenizer(where))
+        return TextTower(model.eval(), tokenizer_of(where))
     except CompressError:
         raise
     except Exception as error:  # open_clip and safetensors raise a dozen kinds

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from compress import plugins, registry
 from compress.cli import app
 from compress.cli import init as init_module
-from compress.deployment.preprocess_file import EMBEDDING
+from compress.data.stated import EMBEDDING
 from compress.models.class_list import ClassList
 from compress.models.factory import create_model
 from compress.models.text_tower import read_teacher, text_of_teacher, write_text

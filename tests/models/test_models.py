@@ -18,10 +18,11 @@ from compress.data.sample import SampleData
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
-from compress.models.fingerprint import local_files, teacher_weights_id
+from compress.models.fingerprint import OTHER_PREPROCESS, local_files, teacher_weights_id
 from compress.models.names import published_preprocess
 from compress.models.students import load_student
-from compress.models.teachers import load_teacher, open_clip_model
+from compress.models.teachers import load_teacher, open_clip_model, published_preprocess_of
+from compress.models.tokenizers import tokenizer_of
 from compress.pruning.search import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
@@ -256,6 +257,33 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.parent.mkdir()
     write_open_clip(folder, "ViT-B-32", **SMALL)
     return folder
+
+
+def test_code_that_comes_with_a_tokenizer_is_never_run(tmp_path: Path) -> None:
+    config = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(CompressError, match=r"open_clip_config\.json asks to run code that comes with its tokenizer"):
+        tokenizer_of(f"local-dir:{tmp_path}")
+    with pytest.raises(CompressError, match="asks to run code"):
+        tokenizer_of("hf-hub:their/model", f"local-dir:{tmp_path}")
+
+
+def test_a_checkpoint_has_the_preprocessing_of_the_published_weights(tmp_path: Path) -> None:
+    """OpenCLIP knows that of its tags only, and would give a checkpoint OpenAI's."""
+    assert published_preprocess_of("ViT-B-16-SigLIP") == {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
+    assert published_preprocess_of("RN50x4-nobody") is None
+    import open_clip
+
+    openai = open_clip.get_pretrained_cfg("ViT-B-32", "openai")
+    for name in open_clip.list_models():
+        own = published_preprocess_of(name)
+        if own and any(own[key] != openai[key] for key in own):
+            assert OTHER_PREPROCESS.search(name), f"keys of checkpoints of {name} were of another preprocessing"
 
 
 def test_a_checkpoint_is_taken_instead_of_the_weights_of_a_hub(hub: Path, tmp_path: Path) -> None:

@@ -109,6 +109,58 @@ def test_softmax_at_the_end_is_removed(tmp_path: Path) -> None:
     assert same(made, expected(tiny())) and "softmax" in notes[-1]
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["their names", "our names"])
+def test_probabilities_behind_a_softmax_become_logits(own: bool, tmp_path: Path) -> None:
+    """Whatever follows the softmax, or stands for it: softmax of probabilities would flatten them."""
+    tail = (("Softmax", ["y"], ["p"], {"axis": 1}), ("Unsqueeze", ["p", "last"], ["q"], {}))
+    proto = tiny("batch" if own else 1, nodes=(*NODES, *tail), output="q")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "last"))
+    if own:
+        for node in proto.graph.node:
+            node.input[:] = ["images" if name == "x" else name for name in node.input]
+            node.output[:] = ["logits" if name == "q" else name for name in node.output]
+        proto.graph.input[0].name, proto.graph.output[0].name = "images", "logits"
+        (shape,) = (tensor for tensor in proto.graph.initializer if tensor.name == "shape")
+        shape.CopyFrom(numpy_helper.from_array(np.array([-1, 4], np.int64), "shape"))
+    made, notes = network(saved(proto, tmp_path))
+    logits = expected(tiny())
+    log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert same(made, log_softmax, 1e-4) and "it gives probabilities; their logarithm is taken" in notes[-1]
+
+
+def test_tensors_may_have_our_names_already(tmp_path: Path) -> None:
+    """A file of another layout whose input is called `images`, and whose output with further sides `logits`."""
+    nodes = (("Transpose", ["images"], ["x"], {"perm": [0, 3, 1, 2]}), *NODES[:4])
+    nodes += (
+        ("Gemm", ["d", "fc.weight", "fc.bias"], ["y"], {"transB": 1}),
+        ("Unsqueeze", ["y", "last"], ["logits"], {}),
+    )
+    proto = tiny(nodes=nodes, output="logits")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "last"))
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 8, 8, 3]))
+    made, _ = network(saved(proto, tmp_path))
+    assert same(made, expected(tiny()))
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"channels": "BGR"}, "channels must be RGB, not 'BGR'"),
+        ({"scale": 1.0}, r"scale must be 0\.0039.*, not 1\.0"),
+        ({"output": "probabilities"}, "output must be logits, not 'probabilities'"),
+        ({"antialias": False, "interpolation": "bilinear"}, "antialias must be True with bilinear"),
+        ({"std": [0, 1, 1]}, "std must be positive"),
+    ],
+)
+def test_statements_beside_a_file_that_are_not_done_are_refused(
+    stated: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    values = {"resolution": 8, "mean": [0, 0, 0], "std": [1, 1, 1], **stated}
+    (tmp_path / "preprocess.json").write_text(json.dumps(values))
+    with pytest.raises(CompressError, match=words):
+        preprocess_beside(saved(tiny(), tmp_path))
+
+
 def test_channels_last_are_transposed(tmp_path: Path) -> None:
     proto = tiny(nodes=(("Transpose", ["nhwc"], ["x"], {"perm": [0, 3, 1, 2]}), *NODES))
     proto.graph.input[0].name = "nhwc"

@@ -27,6 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from compress.data.preprocess import Preprocess
+from compress.models.classifiers import _as_stored
 from compress.models.factory import create_model
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.utils.errors import CompressError
@@ -344,6 +346,24 @@ def test_a_start_for_other_classes_gets_a_new_head(form: Form, tmp_path: Path) -
     initial = create_model("timm", "test_resnet", 3, 32).state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(value, initial[name] if name.startswith("fc") else form.content()[name]), name
+
+
+@pytest.mark.parametrize("beside", [torch.eye(3), {"per class": torch.eye(3), "counts": torch.ones(3, 3)}])
+def test_tables_beside_a_network_are_none(beside: Any, tmp_path: Path) -> None:
+    torch.save({"model": state(), "confusion_matrix": beside, "epoch": 9}, tmp_path / "best.pth")
+    torch.save(state(), tmp_path / "plain.pth")
+    for name in ("best.pth", "plain.pth"):
+        model = network(seed=1)
+        load_into(model, read_checkpoint(tmp_path / name), name, new_head=False)
+        assert all(torch.equal(value, state()[key]) for key, value in model.state_dict().items()), name
+
+
+def test_a_resize_without_the_size_of_the_crop_holds_for_no_size(tmp_path: Path) -> None:
+    """A crop of 64 pixels of 256 would show the network a sixteenth of the picture."""
+    for stated, resize in (({"resize": 256}, 64), ({"resize": 73, "img_size": 64}, 73), ({"crop_pct": 0.875}, 73)):
+        torch.save({"state_dict": state(), "args": argparse.Namespace(**stated)}, tmp_path / "best.pth")
+        stored = read_checkpoint(tmp_path / "best.pth").preprocess
+        assert _as_stored(Preprocess(64, (0.5,) * 3, (0.5,) * 3, resize=64), stored).resize == resize
 
 
 def test_weights_of_a_module_are_in_its_order(tmp_path: Path) -> None:

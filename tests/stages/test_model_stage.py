@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import Job
 
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, save_variant
+from compress.models.class_list import ClassList
 from compress.models.factory import create_model
 from compress.models.own import load_own_model
 from compress.models.own_files import onnx_file, own_model_files, own_model_id, variant_folder
@@ -182,6 +184,28 @@ def test_stored_variant_is_put_into_the_order_of_the_classes(weights: Path, tmp_
             assert torch.allclose(network.model(images), given.model(images)[:, rows], atol=1e-6)
     with pytest.raises(CompressError, match=r"trained for other classes \(red, green, blue\)"):
         copy_for(("apple", "pear", "fig"), tmp_path / "stored", files, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [(("blue", "red"), [2, 0]), (("blue", "red", "green"), [2, 0, 1]), (("RED", "Green", "blue"), [0, 1, 2])],
+)
+def test_an_embedding_student_gets_a_class_list_in_the_data_s_names(
+    weights: Path, tmp_path: Path, classes: tuple[str, ...], rows: list[int]
+) -> None:
+    """Its network is copied as it is, whether float or quantized; other spellings are the data's in every file."""
+    given = load(source="timm", model="test_resnet", checkpoint=str(weights))
+    listed = ClassList(CLASSES, np.eye(3, dtype=np.float32), np.arange(3, dtype=np.float32), CLASSES, ("{}",))
+    embedding = given.architecture.model_copy(update={"embedding": 3})
+    source, folder = tmp_path / "stored", tmp_path / "copy"
+    for each in (source, folder):
+        each.mkdir()
+    save_variant(source, Network(given.model, embedding, listed))
+    files = own_model_files(own(source="variant", model=str(source)))
+    assert copy_for(classes, source, files, folder) == (len(classes) == 3)
+    assert (folder / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    kept = ClassList.read(folder)
+    assert kept.names == Architecture.read(folder).classes == classes and kept.bias.tolist() == rows
 
 
 def test_models_of_one_checkpoint_have_keys_of_their_own(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from compress.data.preprocess import Preprocess
 from compress.measurement.accuracy import chance
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, save_variant
+from compress.models.class_list import ClassList
 from compress.models.class_names import other_classes, output_rows
 from compress.models.heads import select_outputs
 from compress.models.onnx_network import OnnxClassifier
@@ -81,21 +82,28 @@ def copy_for(classes: Sequence[str], source: Path, files: Sequence[Path], folder
     rows = output_rows(architecture.classes, classes)
     if rows is None:
         raise CompressError(f"{other_classes(str(source), architecture.classes, classes)}; name a variant for these")
-    if rows == list(range(len(architecture.classes))):
+    is_same, renamed = rows == list(range(len(architecture.classes))), architecture.classes != tuple(classes)
+    if is_same or architecture.embedding:  # whose outputs are in a list of their own
         for file in files:
             shutil.copy(file, folder)
-        if architecture.classes != tuple(classes):
+        if renamed:
             architecture.model_copy(update={"classes": tuple(classes)}).write(folder)
-        return True
-    if not architecture.embedding and (architecture.quantization or architecture.library == "onnx"):
+        if renamed and architecture.embedding:
+            ClassList.read(source).select(rows, classes).write(folder)
+        if not is_same:
+            _say_kept(rows, architecture)
+        return len(rows) == len(architecture.classes)
+    if architecture.quantization or architecture.library == "onnx":
         raise CompressError(
             f"{source} has its outputs in another order than the data's classes, and they cannot be reordered in a "
             "quantized network or ONNX file; name its float variant, or give the data's classes in its order"
         )
     network = load_variant(source)
-    kept = network.classes.select(rows, classes) if network.classes else None
-    if kept is None:
-        select_outputs(network.model, rows)
-    save_variant(folder, Network(network.model, architecture.model_copy(update={"classes": tuple(classes)}), kept))
-    say(f"  {len(rows)} of {len(architecture.classes)} outputs, put in the data's order by class name")
+    select_outputs(network.model, rows)
+    save_variant(folder, Network(network.model, architecture.model_copy(update={"classes": tuple(classes)})))
+    _say_kept(rows, architecture)
     return len(rows) == len(architecture.classes)
+
+
+def _say_kept(rows: Sequence[int], architecture: Architecture) -> None:
+    say(f"  {len(rows)} of {len(architecture.classes)} outputs, put in the data's order by class name")
