@@ -14,10 +14,14 @@ from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.ood import list_ood
 from compress.data.planned_manifest import has_manifest
 from compress.data.prepared import ImageData
+from compress.deployment.runtimes import find_runtime
+from compress.measurement.counters import find_counter
+from compress.measurement.latency import MIN_SAMPLE_MS, TAIL_MAX_MS, TAIL_TIMINGS
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.file_units import FileUnit, expected_passes, lacking_passes
 from compress.pipeline.ood import ood_units
 from compress.pipeline.plan import planned_job
+from compress.pipeline.preflight import check_sizes
 from compress.pipeline.robustness import corruption_units
 from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
@@ -28,6 +32,8 @@ from compress.utils.console import duration
 from compress.utils.system import limit_threads
 
 TIMED_IMAGES = 4  # that are corrupted to know how long it takes
+START_S = 5.0  # of a process that loads a runtime and files, with two cores
+ENERGY_S = 10.0  # of a network or file
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class PlanRow:
     """Estimate of one planned stage, or of an evaluation on further images."""
 
     unit: str  # id of the stage; `STAGE/VARIANT` for the export of a variant
-    kind: str  # kind of the stage; `measure` for an evaluation on further images
+    kind: str  # kind of the stage; `measure` for timing, and an evaluation on further images
     stored: bool  # whether the store has it
     key: str  # its key in the store; empty for such an evaluation, which has several
     macs: int  # expected MACs, 0 if stored
@@ -53,6 +59,7 @@ def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list
     limit_threads()
     store = Store(runs / "store")
     plan, data = planned_job(recipe, store)
+    check_sizes(recipe, data)
     if dry_run_first:
         dry_run(plan, store, data, check_space=not has_manifest(recipe.data))
     return expected(plan, store, data)
@@ -79,7 +86,32 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
             )
         )
     complete = all(stored.values())
+    rows += [_latency(plan, store, costs), *_energy(plan, store)]
     return [*rows, *_corruptions(plan, store, data, costs, complete), *_ood(plan, store, data, costs, complete)]
+
+
+def _latency(plan: Plan, store: Store, costs: CostModel) -> PlanRow:
+    """Estimate the timing of all networks and files, by networks in FP32; files are mostly faster."""
+    if store.exists(plan.latency_key):
+        return PlanRow("latency of files", "measure", True, plan.latency_key, 0, 0.0)
+    measure, runs = plan.recipe.measure, 0.0
+    runtimes = {name for export in plan.exports for name in export.runtimes if not find_runtime(name).runs_on}
+    for variant, count in expected_passes(plan):
+        for batch in measure.batches:
+            once = batch * costs.inference(variant, 1).seconds
+            tail = TAIL_TIMINGS * once if 1000 * once <= TAIL_MAX_MS else 0.0
+            runs += count * max(tail, measure.rounds * (MIN_SAMPLE_MS / 1000 + 2 * once))
+    starts = measure.processes * (1 + len(runtimes)) + len(plan.variants)  # of PyTorch, and for the peak memory
+    return PlanRow("latency of files", "measure", False, plan.latency_key, 0, round(START_S * starts + runs, 3))
+
+
+def _energy(plan: Plan, store: Store) -> list[PlanRow]:
+    """Estimate the measurement of energy; nothing where the machine has no counter."""
+    if plan.recipe.measure.energy == "off" or find_counter().counter is None:
+        return []
+    seconds = ENERGY_S * sum(count for _, count in expected_passes(plan))
+    stored = store.exists(plan.energy_key)
+    return [PlanRow("energy of files", "measure", stored, plan.energy_key, 0, 0.0 if stored else seconds)]
 
 
 def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:

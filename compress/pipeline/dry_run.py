@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.data.ood import prepare_ood
 from compress.data.planned_manifest import has_manifest
-from compress.data.prepared import ImageData, Split
+from compress.data.prepared import ImageData, Split, prepare
 from compress.data.splits import HELD_OUT
 from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
 from compress.pipeline.failures import by_reason, failed_files, unmade
 from compress.pipeline.plan import plan_stages, planned_job
+from compress.pipeline.preflight import check_data, check_sizes
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
@@ -130,10 +132,21 @@ def _check_space(needed: int, store: Store) -> None:
 
 
 def try_recipe(recipe: Recipe, runs: Path) -> None:
-    """Do the dry run of a recipe whose runs are in `runs`."""
+    """Check the data of a recipe whose runs are in `runs`, and do its dry run.
+
+    Data behind a manifest is not read.
+    """
     store = Store(runs / "store")
     plan, data = planned_job(recipe, store)
-    dry_run(plan, store, data, check_space=not has_manifest(recipe.data))
+    if has_manifest(recipe.data):
+        check_sizes(recipe, data)
+        dry_run(plan, store, data, check_space=False)
+        return
+    data = prepare(recipe.data, store, recipe.seed)
+    check_data(recipe, data, store)
+    if recipe.measure.ood:
+        prepare_ood(recipe.measure.ood, recipe.data, data, store)
+    dry_run(plan, store, data)
 
 
 def _count(stages: int) -> str:

@@ -1,4 +1,4 @@
-"""Ray as the engine of a run: ready stages become Ray tasks, which make them in the shared store and return keys.
+"""Ray as the engine of a run: ready stages become Ray tasks, which make them in the shared store under the run's keys.
 
 Ray places tasks, tries those of lost nodes again, and knows the GPUs; what is made once, resumed and verified is the
 store's business, as without Ray. A stage takes a whole node, or the share of one of its GPUs. Latency and energy are
@@ -20,7 +20,7 @@ import yaml
 from compress.pipeline.failures import Failures
 from compress.pipeline.job import Job
 from compress.pipeline.making import Making
-from compress.pipeline.work import make_unit
+from compress.pipeline.work import installed_for, make_unit
 from compress.plugins import VARIABLE, load_installed
 from compress.recipe.load import parse_recipe
 from compress.stages.planned import PlannedStage
@@ -89,7 +89,8 @@ class _OnRay(Making):
         where = shared.url if shared else str(self.runs.absolute())
         recipe = yaml.safe_dump(self.job.plan.recipe.resolved())
         task = _remote().options(max_retries=RETRIES, name=planned.id, **_resources())
-        self.pending[planned.id] = task.remote(recipe, where, planned.id, str(Path.cwd()))
+        wanted = planned.key, installed_for(planned)
+        self.pending[planned.id] = task.remote(recipe, where, planned.id, *wanted, str(Path.cwd()))
         self._say(planned, f"{planned.stage.progress()} (submitted to Ray)")
         self.job.log.write("start", unit=planned.id, key=planned.key)
         return False
@@ -125,12 +126,12 @@ def _remote() -> Any:
     return ray.remote(_task)
 
 
-def _task(recipe: str, runs: str, unit: str, folder: str) -> tuple[str, float]:
+def _task(recipe: str, runs: str, unit: str, key: str, there: dict[str, str], folder: str) -> tuple[str, float]:
     """Make one stage; returns the name of the node and the seconds that it took."""
     if Path(folder).is_dir():  # relative paths of the recipe
         os.chdir(folder)
     load_installed()
-    return socket.gethostname(), make_unit(parse_recipe(recipe), local_runs(runs), unit)
+    return socket.gethostname(), make_unit(parse_recipe(recipe), local_runs(runs), unit, key, there)
 
 
 def _resources() -> dict[str, float]:

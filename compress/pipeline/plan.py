@@ -64,7 +64,7 @@ def _with_measurements(plan: Plan) -> Plan:
     recipe = plan.recipe
     common: dict[str, Any] = {
         "units": [[planned.id, planned.key] for planned in plan.stages],
-        "machine": machine(recipe),
+        "machine": machine(recipe, {name for planned in plan.exports for name in planned.runtimes}),
     }
     allowed = {planned.id: loss for planned in plan.stages if (loss := planned.stage.allowed_loss) is not None}
     latency = _measurement_key(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from compress.stages.kind import StageKind, kind_of
 from compress.stages.teacher_inputs import training_views
 from compress.store.store import Store
 from compress.training.batches import step_images
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, SeveralErrors, SeveralFailures, UsageError
 from compress.utils.messages import truncate_list
 
 CONSEQUENCE = {
@@ -32,15 +33,44 @@ def check_requirements(recipe: Recipe, stages: Sequence[StageKind], check: Calla
     """Check that the runtimes (with `check`, which raises) and quantizers of stages of a recipe are installed.
 
     Raises:
-        CompressError: one is missing or broken; the message names the stage and the command that installs it.
+        CompressError: some are missing or broken; a line for each names the stage and the command that installs it.
     """
+    problems: dict[str, CompressError] = {}
     for stage in stages:
+        for needed in (*(partial(check, runtime) for runtime in stage.runtimes_used()), partial(stage.require, recipe)):
+            try:
+                needed()
+            except CompressError as error:
+                problems.setdefault(f"stage {stage.id}: {error}", error)
+    if len(problems) > 1:
+        all_usage = all(isinstance(error, UsageError) for error in problems.values())
+        raise SeveralErrors(problems) if all_usage else SeveralFailures(problems)
+    for text, error in problems.items():
+        raise type(error)(text) from error
+
+
+def check_sizes(recipe: Recipe, data: ImageData) -> None:
+    """Check what the classes and the sizes of the splits tell, which are known before any image is decoded.
+
+    Raises:
+        UsageError: a calibration set, or another split that is needed, is empty, or there are too few classes.
+    """
+    problems = []
+    for stage in recipe.stages:
         try:
-            for runtime in stage.runtimes_used():
-                check(runtime)
-            stage.require(recipe)
-        except CompressError as error:
-            raise type(error)(f"stage {stage.id}: {error}") from error
+            kind_of(stage).check_data(data)
+        except UsageError as error:
+            problems += str(error).splitlines()
+    if recipe.worth.metric == "top5" and len(data.classes) < MIN_CLASSES_FOR_TOP5:
+        problems.append(
+            f"worth.metric: top5 needs at least {MIN_CLASSES_FOR_TOP5} classes, and {data.name} has "
+            f"{len(data.classes)}; set it to top1 or balanced"
+        )
+    if data.held_out is not None and not len(data.held_out):
+        names = truncate_list(data.held_names)
+        problems.append(f"data.held_out: no test image of {names}; add some to the test split, or hold out others")
+    if problems:
+        raise SeveralErrors(problems)
 
 
 def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
@@ -55,16 +85,7 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
             empty, or test images are in other splits and the recipe does not allow it.
         CompressError: images cannot be read.
     """
-    for stage in recipe.stages:
-        kind_of(stage).check_data(data)
-    if recipe.worth.metric == "top5" and len(data.classes) < MIN_CLASSES_FOR_TOP5:
-        raise UsageError(
-            f"worth.metric: top5 needs at least {MIN_CLASSES_FOR_TOP5} classes, and {data.name} has "
-            f"{len(data.classes)}; set it to top1 or balanced"
-        )
-    if data.held_out is not None and not len(data.held_out):
-        names = truncate_list(data.held_names)
-        raise UsageError(f"data.held_out: no test image of {names}; add some to the test split, or hold out others")
+    check_sizes(recipe, data)
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from compress.store.workers import WorkerStatus, statuses
 from compress.utils.console import duration, say
 from compress.utils.errors import CompressError, SeveralFailures
 from compress.utils.messages import join_words
+from compress.utils.system import kind_of_processor, version_of
 
 MAX_ATTEMPTS = 3  # by all workers together, after which a stage is given up
 
@@ -96,11 +97,24 @@ def work(
     _end(plan, from_others, failures)
 
 
-def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
+def installed_for(planned: PlannedStage) -> dict[str, str]:
+    """Return what of this machine the key of a stage may depend on."""
+    versions = {name: str(version_of(name)) for name in planned.stage.packages()}
+    return {**versions, "processor": ", ".join(kind_of_processor())}
+
+
+def make_unit(recipe: Recipe, runs: Path, unit: str, key: str, there: Mapping[str, str]) -> float:
     """Make one stage of a recipe, those that it needs being stored, and return the seconds that it took.
 
+    Args:
+        recipe: The recipe.
+        runs: Folder of the runs.
+        unit: The stage.
+        key: Its key on the machine that wants it.
+        there: What is installed on that machine; see `installed_for`.
+
     Raises:
-        CompressError: it could not be made.
+        CompressError: it could not be made, or would be under another key here.
     """
     set_up_process()
     store = Store(runs / "store")
@@ -108,6 +122,14 @@ def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
     if job is None:
         raise CompressError(f"{store.root} is missing or read-only on {socket.gethostname()}")
     prepared = prepare_job(recipe, store, Log(job.folder() / "log.jsonl"), dry_run_first=False, for_report=False)
+    planned = prepared.plan.stage(unit)
+    if planned.key != key:
+        here = installed_for(planned)
+        differ = [f"{name} is {here[name]} here and {there[name]} there" for name in here if here[name] != there[name]]
+        raise CompressError(
+            f"{socket.gethostname()} would make it under another key: {'; '.join(differ) or 'its files differ'}; "
+            "install the same there, or leave that machine out"
+        )
     clock = time.monotonic()
     with store.temporary():
         make_one(prepared, unit)

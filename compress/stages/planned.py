@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment import gpu
 from compress.plugins import digests
 from compress.recipe.schema import Recipe
+from compress.registry import RUNTIMES
 from compress.utils.hashing import key_of
 from compress.utils.system import kind_of_processor, quota, thread_count, version_of
 
@@ -93,10 +95,12 @@ class Planner:
         )
 
 
-def machine(recipe: Recipe) -> dict[str, Any]:
-    """Return what of this machine latency depends on."""
+def machine(recipe: Recipe, runtimes: Iterable[str]) -> dict[str, Any]:
+    """Return what of this machine latency in these runtimes depends on."""
+    devices = any(RUNTIMES[name].device for name in runtimes)
     return {
         "processor": kind_of_processor(),
         "threads": thread_count(recipe.measure.threads),
         "quota": quota(),
+        **({"gpu": gpu.kind()} if devices else {}),
     }

@@ -19,6 +19,7 @@ from compress.models.heads import classifier
 from compress.pipeline.cost_model import estimate
 from compress.recipe.load import parse_recipe
 from compress.stages import profiling
+from compress.store.store import Store
 from compress.training.formats import Choice, Format
 
 RECIPE = """\
@@ -116,11 +117,25 @@ def test_another_resolution_or_a_damaged_cache_is_timed_again(tmp_path, recipe, 
     assert [row.macs for row in again] == [row.macs for row in rows]
 
 
+def test_timing_of_files_has_a_row_unless_it_is_stored(tmp_path: Path, recipe: str) -> None:
+    files = "  - {id: files, kind: export, from: [alone], runtimes: [onnxruntime, openvino]}\n"
+    row = estimate(parse_recipe(recipe + files), tmp_path / "runs")[-1]
+    assert (row.unit, row.kind, row.stored, row.macs) == ("latency of files", "measure", False, 0)
+    starts = 3 * 3 + 8  # processes of PyTorch and two runtimes, and one for the memory of each variant
+    assert row.seconds > 5 * starts
+    more = estimate(parse_recipe(recipe + files, ["measure.rounds=300"]), tmp_path / "runs")[-1]
+    assert more.seconds > row.seconds and more.key != row.key
+    store = Store(tmp_path / "runs" / "store")
+    store.get(row.key, "latency", lambda folder: (folder / "latency.json").touch())
+    stored = estimate(parse_recipe(recipe + files), tmp_path / "runs")[-1]
+    assert stored.stored and stored.seconds == 0
+
+
 def test_probe_embeds_train_and_validation_once(tmp_path, recipe) -> None:
     data = recipe.partition("stages:")[0]
     teacher = f"{{source: timm, model: test_resnet, checkpoint: {tmp_path}/it.safetensors, head: probe}}"
     stages = "".join(f"  - {{id: {name}, kind: teacher, teacher: {teacher}}}\n" for name in ("one", "two"))
-    one, two = (row.macs for row in estimate(parse_recipe(f"{data}stages:\n{stages}"), tmp_path / "runs"))
+    one, two, _ = (row.macs for row in estimate(parse_recipe(f"{data}stages:\n{stages}"), tmp_path / "runs"))
     assert one * 15 == two * (15 + 24 + 6), "evaluated on 15 images; 24 and 6 are embedded for the first"
 
 

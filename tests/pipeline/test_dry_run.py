@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,7 @@ from compress.recipe.schema import Recipe, Trainer
 from compress.stages.quantize import QuantizeStage
 from compress.store.store import Store
 from compress.utils.console import console
-from compress.utils.errors import CompressError, SeveralErrors
+from compress.utils.errors import CompressError, SeveralErrors, SeveralFailures
 from compress.utils.json_cache import seal
 from compress.utils.system import free_bytes
 
@@ -398,3 +399,48 @@ def test_validate_deep_and_plan_have_it_too(images: Path, tmp_path: Path) -> Non
         failed = typed(*command, *runs)
         assert failed.returncode == 2 and "stage pruned: " in failed.stderr, command
     assert typed("plan", file, *runs, "--no-dry-run").returncode == 0
+
+
+def plan(made: Recipe, runs: Path) -> None:
+    estimate(made, runs)
+
+
+@pytest.mark.parametrize("check", [try_recipe, run, plan])
+def test_what_the_data_lacks_is_found_by_plan_and_validation_too(
+    images: Path, tmp_path: Path, check: Callable[[Recipe, Path], object]
+) -> None:
+    shutil.copytree(images / "images", tmp_path / "images", ignore=shutil.ignore_patterns("unlabeled"))
+    text = recipe_text(tmp_path, trained(), {**INT8, "calibrate_on": "unlabeled"}, {**FILES, "from": ["dense", "int8"]})
+    with pytest.raises(SeveralErrors) as error:
+        check(parse_recipe(text, ["worth.metric=top5"]), tmp_path / "runs")
+    calibration, metric = str(error.value).splitlines()
+    assert calibration.startswith("stage int8: no calibration images in unlabeled")
+    assert metric.startswith("worth.metric: top5 needs at least 20 classes")
+
+
+def leak(root: Path) -> None:
+    first, *_ = (root / "train").rglob("*.*")
+    shutil.copy(first, next((root / "test").iterdir()) / f"copy{first.suffix}")
+
+
+def damage(root: Path) -> None:
+    first, *_ = (root / "test").rglob("*.*")
+    first.write_bytes(b"no image")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(leak, "so accuracy on test is meaningless"), (damage, "is not a readable image")]
+)
+def test_deep_validation_reads_the_data(
+    images: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(Path(shutil.copytree(images / "images", tmp_path / "images")))
+    with pytest.raises(CompressError, match=words):
+        try_recipe(recipe(tmp_path, trained()), tmp_path / "runs")
+
+
+def test_every_runtime_that_is_missing_is_named(images: Path, tmp_path: Path) -> None:
+    gone = ["onnxruntime-cuda", "onnxruntime-qnn"]
+    with pytest.raises(SeveralFailures) as error:
+        run(recipe(images, trained(), {**FILES, "runtimes": gone}), tmp_path)
+    assert [name in line for name, line in zip(gone, str(error.value).splitlines(), strict=True)] == [True, True]

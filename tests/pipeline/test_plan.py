@@ -45,6 +45,18 @@ def test_energy_and_latency_have_separate_keys(tmp_path: Path) -> None:
     assert keys_of("measure.batches=[1, 32]")[1] != energy
 
 
+def test_latency_on_a_gpu_is_of_that_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys_of(runtime: str, card: str) -> tuple[str, str]:
+        monkeypatch.setattr("compress.deployment.gpu.kind", lambda: [card])
+        files = "stages=[{id: teacher, kind: teacher, teacher: embedded}, {id: small, kind: distill, from: teacher, "
+        files += f"student: resnet18}}, {{id: files, kind: export, from: [small], runtimes: [{runtime}]}}]"
+        plan = make_plan(parse_recipe(RECIPE, [files]), Store(tmp_path))
+        return plan.latency_key, plan.energy_key
+
+    assert keys_of("onnxruntime", "H200") == keys_of("onnxruntime", "T4")
+    assert not set(keys_of("onnxruntime-cuda", "H200")) & set(keys_of("onnxruntime-cuda", "T4"))
+
+
 def test_what_failed_is_part_of_the_key_of_every_measurement(tmp_path: Path) -> None:
     """An export that could not make all of its files is tried again under its own key, and then measured again."""
     files = "stages=[{id: teacher, kind: teacher, teacher: embedded}, {id: small, kind: distill, from: teacher, "

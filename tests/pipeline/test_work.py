@@ -16,13 +16,16 @@ from support import Job, environment, typed
 
 from compress.pipeline.job import open_store, prepare_job
 from compress.pipeline.making import Making
+from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log
-from compress.pipeline.work import MAX_ATTEMPTS
+from compress.pipeline.work import MAX_ATTEMPTS, installed_for, make_unit
 from compress.plugins import load
 from compress.recipe import load_recipe
 from compress.store.leases import entry_lease
 from compress.store.shared import SharedFolder
+from compress.store.store import Store
 from compress.store.workers import STATUS, WorkerStatus, statuses
+from compress.utils.errors import CompressError
 
 
 @pytest.fixture
@@ -183,6 +186,22 @@ def test_workers_make_what_a_run_makes(
     assert checked.returncode == 1 and "model.safetensors has changed" in checked.stderr
     cleaned = typed("store", "clean", "--runs", url, "--max-size", "0B", XDG_CACHE_HOME=cache)
     assert cleaned.returncode == 0 and not [name for name in shared.names("store") if name.endswith("entry.json")]
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_node_with_other_packages_makes_nothing(naps: Callable[..., list[str]]) -> None:
+    """It would be made under a key that the run does not look for."""
+    arguments = naps("seconds: 0.0")
+    load([str(PLUGIN)])
+    recipe, runs = load_recipe(arguments[0]), Path(arguments[2])
+    (runs / "store").mkdir(parents=True)
+    planned = make_plan(recipe, Store(runs / "store")).stage("net")
+    there = installed_for(planned)
+    with pytest.raises(
+        CompressError, match=rf"another key: torch is {there['torch']} here and 1\.0 there; install the"
+    ):
+        make_unit(recipe, runs, "net", "0" * 24, {**there, "torch": "1.0"})
+    assert make_unit(recipe, runs, "net", planned.key, there) > 0 and Store(runs / "store").has(planned.key)
 
 
 def test_damaged_status_files_are_no_workers(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_plan_and_run_time_a_network_once_and_results_have_its_format(
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(RECIPE.format(root=tmp_path, precision="auto"))
     monkeypatch.setattr(formats, "time_passes", timer(fp32=2.0, last=1.0))
-    (row,) = estimate(load_recipe(recipe), tmp_path / "runs")
+    row, _ = estimate(load_recipe(recipe), tmp_path / "runs")
     assert row.seconds > 0
     done = run(load_recipe(recipe), tmp_path / "runs")
     assert done and done.record.variants[0].training.precision == "32-true, channels_last"

@@ -77,7 +77,7 @@ class PruneStage(StageKind, Channels):
         if self.target_latency:
             runtime = find_runtime(self.target_latency.runtime)
             made_for = {} if runtime.portable else {"compiled_for": runtime.compiled_for()}
-            return {**settings, "machine": {**machine(recipe), **made_for}}
+            return {**settings, "machine": {**machine(recipe, self.runtimes_used()), **made_for}}
         return {**settings, "counts": "nearest"}  # to the target; older versions stopped at a common ratio
 
     def packages(self) -> tuple[str, ...]:
