@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from compress.registry import PLUGIN_LOSSES, RUNTIMES, SOURCES, STAGES, RuntimeEntry, load_entry
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest, key_of
+from compress.utils.imported_code import own_code
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,6 @@ K = TypeVar("K", bound="StageSection")
 GROUP = "compress.plugins"
 VARIABLE = "COMPRESS_PLUGINS"  # names the plugins, a line each, for the processes that a run starts
 HERE = ""  # on the path of modules, the working directory
-INSTALLED = {"site-packages", "dist-packages"}  # folders of installed packages
-STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 SEPARATOR = "\n"  # a name may have a colon
 
 _DIGESTS: dict[str, str] = {}
@@ -101,11 +99,11 @@ def load(plugins: Iterable[str]) -> None:
         if plugin not in _DIGESTS:
             if HERE not in sys.path:
                 sys.path.append(HERE)  # last: no file of the user's takes the place of a package
-            before = set(sys.modules)
             module = _imported(plugin)
             if not module.__file__:  # without code there is no digest for the keys of the store
                 raise UsageError(f"--plugin {plugin} is a folder without an __init__.py; name a file that ends in .py")
-            _DIGESTS[plugin] = _digest(module.__name__, Path(module.__file__), sys.modules.keys() - before)
+            code = sorted(map(file_digest, own_code(module.__name__, Path(module.__file__))))
+            _DIGESTS[plugin] = code[0] if len(code) == 1 else key_of(files=code)
     os.environ[VARIABLE] = SEPARATOR.join(_DIGESTS)
 
 
@@ -118,23 +116,6 @@ def load_installed() -> None:
 def digests() -> list[str]:
     """Digest of the code of all plugins that were imported."""
     return sorted(_DIGESTS.values())
-
-
-def _digest(name: str, file: Path, imported: Iterable[str]) -> str:
-    """Digest the code of a plugin with that of its own modules among those that were imported with it.
-
-    They are those of its package, and those beside it and in the working directory that are of no installed package.
-    """
-    folders, own = (file.resolve().parent, Path.cwd()), {file.resolve()}
-    for each in imported:
-        path = Path(getattr(sys.modules[each], "__file__", None) or "/").resolve()
-        package, *_ = each.split(".")
-        beside = any(path.is_relative_to(folder) for folder in folders)
-        beside = beside and not INSTALLED & set(path.parts) and not path.is_relative_to(STDLIB)
-        if path.is_file() and (package == name.split(".")[0] or (beside and package != __package__)):
-            own.add(path)
-    found = sorted(map(file_digest, own))
-    return found[0] if len(found) == 1 else key_of(files=found)
 
 
 def _imported(plugin: str) -> ModuleType:

@@ -50,25 +50,31 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     assert results["variants"][0]["inference"]["peak_memory_bytes"] > 0, "its process has the plugin too"
 
 
-@pytest.mark.parametrize("helper", ["my_losses.py", "package/losses.py"])
+@pytest.mark.parametrize("helper", ["my_losses.py", "package/losses.py", "package/inner/deep.py", "later.py"])
 def test_keys_have_the_code_that_a_plugin_imports(tmp_path: Path, helper: str) -> None:
-    """An edited loss beside the plugin would be taken from the store otherwise."""
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "__init__.py").write_text("from package import losses\n")
-    for name in ("my_losses.py", "package/losses.py", "other.py"):
-        (tmp_path / name).write_text("weight = 1\n")
-    (tmp_path / "own.py").write_text("import json, decimal\nfrom my_losses import weight\nimport package\n")
-    code = "from compress import plugins; plugins.load(['own.py']); print(*plugins.digests())"
+    """An edited loss beside the plugin would be taken from the store otherwise, whatever was imported before."""
+    (tmp_path / "package" / "inner").mkdir(parents=True)
+    files = {
+        "own.py": "import json, decimal\nfrom my_losses import weight\nimport package\ndef f():\n    import later\n",
+        "package/__init__.py": "from . import losses\n",
+        "package/losses.py": "from .inner.deep import weight\n",
+        "package/inner/__init__.py": "",
+        **dict.fromkeys(("my_losses.py", "package/inner/deep.py", "later.py", "other.py"), "weight = 1\n"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
 
-    def digest() -> bytes:
+    def digest(before: str = "") -> bytes:
+        code = f"{before}\nfrom compress import plugins; plugins.load(['own.py']); print(*plugins.digests())"
         command = [sys.executable, "-c", code]
         return subprocess.run(command, cwd=tmp_path, env=child_environment(), capture_output=True, check=True).stdout
 
-    before = digest()
+    first = digest()
+    assert digest("import sys; sys.path.append(''); import my_losses, package, later") == first
     (tmp_path / "other.py").write_text("weight = 3\n")
-    assert digest() == before, "it is not imported"
-    (tmp_path / helper).write_text("weight = 22\n")
-    assert digest() != before
+    assert digest() == first, "it is not imported"
+    (tmp_path / helper).write_text(files[helper] + "more = 22\n")
+    assert digest() != first
 
 
 @pytest.mark.usefixtures("no_plugins")

@@ -12,7 +12,7 @@ import numpy as np
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, require_pixels
 from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
-from compress.deployment.runtime import Array, Runner, Runtime, require_images
+from compress.deployment.runtime import Array, ExportOnlyRuntime, Runner, Runtime, require_images
 from compress.deployment.runtimes import find_runtime, require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
 from compress.models.class_list import CLASSES, ClassList, beside
@@ -143,6 +143,8 @@ def verified(path: Path, runtime: str | None = None) -> tuple[Path, str]:
 def load_verified(file: Path, name: str, threads: int | None = None) -> Artifact:
     """Load what `verified` returned, as `load_artifact` does."""
     loader = require_engine(name)
+    if isinstance(loader, ExportOnlyRuntime):
+        raise loader.not_run_here()
     inputs, classes = read_inputs(file.parent)
     listed, run = class_list(file, classes), _load(loader, file, threads, inputs.resolution)
     artifact = Artifact(file, name, classes, inputs, run)

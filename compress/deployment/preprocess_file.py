@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
-from compress.data.stated import EMBEDDING, PROBABILITIES, STATED, Stated, is_antialiased, require_stated
+from compress.data.stated import EMBEDDING, STATED, Stated, is_antialiased, require_stated
 from compress.deployment.preprocess import Inputs
 from compress.models.class_list import CLASSES
 from compress.utils.errors import CompressError, first_line
@@ -185,7 +185,7 @@ def _inputs(values: Any) -> Inputs:
     if min(std) <= 0:
         raise ValueError("std must be positive")
     interpolation = _one_of(values.get("interpolation", "bicubic"), INTERPOLATIONS, "interpolation")
-    require_stated(values, EMBEDDING, PROBABILITIES)
+    require_stated(values, EMBEDDING)
     crop_mode = _one_of(values.get("crop_mode", "center"), CROP_MODES, "crop_mode")
     stored = _side(values.get("stored_resolution", resolution), "stored_resolution")
     resize = _side(values["resize"], "resize") if "resize" in values or crop_mode != "center" else None

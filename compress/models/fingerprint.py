@@ -31,7 +31,8 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleT
         return "|".join(map(teacher_weights_id, settings.members))
     files = local_files(settings)
     if files:
-        own = "+preprocess" if isinstance(settings, OpenClipTeacher) and OTHER_PREPROCESS.search(settings.model) else ""
+        built_in = isinstance(settings, OpenClipTeacher) and not settings.model.startswith((LOCAL, HUB))
+        own = "+preprocess" if built_in and OTHER_PREPROCESS.search(settings.model) else ""
         return "+".join(file_digest(path) for path in files) + own
     if isinstance(settings, OpenClipTeacher):
         return f"open_clip:{settings.model}:{settings.pretrained}"

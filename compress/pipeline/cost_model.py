@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from compress.stages.costs import Cost, CostModel
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import duration
+from compress.utils.errors import CompressError
 from compress.utils.system import limit_threads
 
 TIMED_IMAGES = 4  # that are corrupted to know how long it takes
@@ -97,10 +99,11 @@ def _latency(plan: Plan, store: Store, costs: CostModel) -> PlanRow:
     measure, runs = plan.recipe.measure, 0.0
     runtimes = {name for export in plan.exports for name in export.runtimes if not find_runtime(name).runs_on}
     for variant, count in expected_passes(plan):
-        for batch in measure.batches:
-            once = batch * costs.inference(variant, 1).seconds
-            tail = TAIL_TIMINGS * once if 1000 * once <= TAIL_MAX_MS else 0.0
-            runs += count * max(tail, measure.rounds * (MIN_SAMPLE_MS / 1000 + 2 * once))
+        with suppress(CompressError):  # a stored network whose device or weights this machine lacks is not timed
+            image = costs.inference(variant, 1).seconds
+            for once in (batch * image for batch in measure.batches):
+                tail = TAIL_TIMINGS * once if 1000 * once <= TAIL_MAX_MS else 0.0
+                runs += count * max(tail, measure.rounds * (MIN_SAMPLE_MS / 1000 + 2 * once))
     starts = measure.processes * (1 + len(runtimes)) + len(plan.variants)  # of PyTorch, and for the peak memory
     return PlanRow("latency of files", "measure", False, plan.latency_key, 0, round(START_S * starts + runs, 3))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compress.deployment import gpu
 from compress.pipeline.distributed import joined_as_follower, leading
 from compress.pipeline.failures import Failures, by_reason, failed_files, needs, unmade
 from compress.pipeline.job import open_store, prepare_job, set_up_process
@@ -18,6 +19,7 @@ from compress.pipeline.making import make_all
 from compress.pipeline.one_stage import make_one
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log
+from compress.plugins import digests
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.failures import failed_attempts, forget_failures
@@ -100,7 +102,8 @@ def work(
 def installed_for(planned: PlannedStage) -> dict[str, str]:
     """Return what of this machine the key of a stage may depend on."""
     versions = {name: str(version_of(name)) for name in planned.stage.packages()}
-    return {**versions, "processor": ", ".join(kind_of_processor())}
+    devices = {"the processor": ", ".join(kind_of_processor()), "the GPU": ", ".join(gpu.kind())}
+    return {"host": socket.gethostname(), **versions, **devices, "the code of plugins": ", ".join(digests())}
 
 
 def make_unit(recipe: Recipe, runs: Path, unit: str, key: str, there: Mapping[str, str]) -> float:
@@ -125,10 +128,13 @@ def make_unit(recipe: Recipe, runs: Path, unit: str, key: str, there: Mapping[st
     planned = prepared.plan.stage(unit)
     if planned.key != key:
         here = installed_for(planned)
-        differ = [f"{name} is {here[name]} here and {there[name]} there" for name in here if here[name] != there[name]]
+        own, other = here.pop("host"), there["host"]
+        differ = [
+            f"{name} is {value}, not {there.get(name)}" for name, value in here.items() if value != there.get(name)
+        ]
         raise CompressError(
-            f"{socket.gethostname()} would make it under another key: {'; '.join(differ) or 'its files differ'}; "
-            "install the same there, or leave that machine out"
+            f"{own} would make it under another key than {other}: {'; '.join(differ) or 'files that it reads differ'}; "
+            f"install on both what {other} has, or leave {own} out of the cluster"
         )
     clock = time.monotonic()
     with store.temporary():

@@ -16,6 +16,7 @@ from compress.utils.system import kind_of_processor, quota, thread_count, versio
 if TYPE_CHECKING:
     from compress.stages.kind import StageKind
 
+NVIDIA = ("cuda", "CUDAExecutionProvider", "TensorrtExecutionProvider")  # devices of runtimes
 REVISION = 8  # raised when a change of this package changes results
 
 
@@ -97,10 +98,10 @@ class Planner:
 
 def machine(recipe: Recipe, runtimes: Iterable[str]) -> dict[str, Any]:
     """Return what of this machine latency in these runtimes depends on."""
-    devices = any(RUNTIMES[name].device for name in runtimes)
+    nvidia = any(RUNTIMES[name].device in NVIDIA for name in runtimes)
     return {
         "processor": kind_of_processor(),
         "threads": thread_count(recipe.measure.threads),
         "quota": quota(),
-        **({"gpu": gpu.kind()} if devices else {}),
+        **({"gpu": gpu.kind()} if nvidia else {}),
     }

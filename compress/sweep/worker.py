@@ -24,7 +24,7 @@ from compress.sweep.pareto import is_hopeless
 from compress.sweep.records import Figures, Proposal, RungRecord, State, Trial
 from compress.sweep.sampler import propose
 from compress.utils.console import say
-from compress.utils.errors import CompressError, RecipeError, first_line, is_interruption
+from compress.utils.errors import CompressError, RecipeError, UsageError, first_line, is_interruption
 
 _FIGURES = re.compile(r"\S*\d\S*")  # words of a reason that differ between trials: epochs, folders, addresses
 MAX_FAILURES = 3  # in a row for the same reason, after which a sweep stops
@@ -234,7 +234,7 @@ def _refuse_changed(job: Job) -> None:
     try:
         changed = load_recipe(job.path, job.overrides).resolved() != job.recipe.resolved()
         found = f"{job.path} is another recipe now than when this sweep began" if changed else None
-    except RecipeError as error:
+    except UsageError as error:  # also of a file that is gone for a moment, as while an editor saves it
         found = f"{job.path} cannot be read any more ({first_line(error)})"
     if found:
         raise RecipeChanged(f"{found}; undo the change and rerun the same command, or name another sweep with --name")

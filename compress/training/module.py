@@ -292,8 +292,18 @@ class FitModule(L.LightningModule):
             with self.format.convolutions():
                 return network(pixels)  # type: ignore[no-any-return]
         except RuntimeError as error:  # fake quantization refuses a scale that is not finite
-            # Observers that have seen no batch hold infinities, and running out of memory is no divergence.
-            finite = all(torch.isfinite(value).all() for value in network.parameters())
-            if is_out_of_memory(error) or (finite and not any(value.isnan().any() for value in network.buffers())):
+            if is_out_of_memory(error) or not _has_overflowed(network):
                 raise
             raise Diverged(math.nan, self.current_epoch + 1, at_once=not self._losses) from error
+
+
+def _has_overflowed(network: nn.Module) -> bool:
+    """Whether weights, or ranges that observers saw, are not finite; unseen ones are infinite the other way."""
+    ends = {"min_val": -math.inf, "max_val": math.inf}
+    seen = (
+        value.isnan() | (value == ends.get(name.rsplit(".", 1)[-1], math.nan))
+        for name, value in network.named_buffers()
+        if value.is_floating_point()
+    )
+    weights = (~value.isfinite() for value in network.parameters())
+    return any(bool(wrong.any()) for wrong in (*weights, *seen))

@@ -73,10 +73,16 @@ def folder_as_a_whole(folder: Path) -> Iterator[Path]:
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Rename `new` to `folder` of the same parent or file system; what is there goes once `new` has taken its place."""
+    remove_partials(folder)
     aside = partial_path(folder)
     if folder.exists():
         folder.rename(aside)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -265,7 +265,7 @@ def test_plan_of_a_stored_run_does_not_import_torch(job: Job) -> None:
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
-    assert done.stdout.count("in the store") == 7 and done.stdout.endswith("False\n"), done.stdout + done.stderr
+    assert done.stdout.count("in the store") == 8 and done.stdout.endswith("False\n"), done.stdout + done.stderr
 
 
 @pytest.mark.slow

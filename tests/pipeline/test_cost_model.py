@@ -35,6 +35,7 @@ stages:
   - {{id: int8, kind: quantize, from: pruned, calibration_images: 16}}
   - {{id: alone, kind: train, student: test_resnet, epochs: 1}}
 """
+TIMED = "measure: {energy: off}\n"
 AGAIN = """\
 import json, sys
 from pathlib import Path

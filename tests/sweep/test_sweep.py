@@ -375,13 +375,13 @@ def test_refused_trials_do_not_stop_a_sweep_unless_there_is_nothing_else(bench: 
         bench.job(REFUSED.replace("[0, 4]", "[4]").replace("[stored, live]", "[live]"))
 
 
-@pytest.mark.parametrize("line", ["description: edited\nepochs: [", "seed: 7\n"], ids=["half-saved", "valid"])
-def test_editing_the_recipe_ends_the_sweep_and_undoing_it_goes_on(bench: Bench, line: str) -> None:
+@pytest.mark.parametrize("line", ["epochs: [", "seed: 7\n", None], ids=["half-saved", "valid", "gone"])
+def test_editing_the_recipe_ends_the_sweep_and_undoing_it_goes_on(bench: Bench, line: str | None) -> None:
     before = bench.recipe.read_text()
 
     def edit(lr: float, target: float) -> None:
         if len(make.made) == 3:
-            bench.recipe.write_text(line + before)
+            bench.recipe.unlink() if line is None else bench.recipe.write_text(line + before)
 
     make = Arithmetic(fail=edit)
     job = bench.job(trials=6, make=make)

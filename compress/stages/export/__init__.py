@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 9  # raised when exported files of the same network, or what is recorded of them, change
+REVISION = 10  # raised when exported files of the same network, or what is recorded of them, change
 
 
 class ExportStage(StageKind):

@@ -5,6 +5,7 @@ Of a quantized layer the scales are divided, of its integer weights and of what 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,6 +20,18 @@ TOLERANCE = 1e-3  # of the largest logit, by which those of the folded network m
 _SHAPES = ("view", "reshape", "flatten", "squeeze", "permute", "transpose", "aten.t.", "clone", "contiguous")
 
 
+def require_foldable(model: nn.Module, example: Tensor) -> None:
+    """Raise what `divide_logits` raises of a network that does not end in a layer to divide."""
+    name = type(model).__name__
+    if isinstance(model, OnnxNetwork):
+        raise CompressError("temperature_scaling needs a network in PyTorch, and this is an ONNX file; leave it out")
+    if isinstance(model, GraphModule) and converted(model):
+        _divide_graph(deepcopy(model), 1.0)
+    else:
+        with torch.no_grad():
+            _last_layer(model, example, name)
+
+
 def divide_logits(model: nn.Module, temperature: float, example: Tensor) -> None:
     """Divide the logits of a network by a temperature, in the weight and bias of its last layer, in place.
 
@@ -30,9 +43,8 @@ def divide_logits(model: nn.Module, temperature: float, example: Tensor) -> None
     Raises:
         CompressError: the network does not end in a linear layer or convolution, or is an ONNX file.
     """
+    require_foldable(model, example)
     name = type(model).__name__
-    if isinstance(model, OnnxNetwork):
-        raise CompressError("temperature_scaling needs a network in PyTorch, and this is an ONNX file; leave it out")
     with torch.no_grad():
         before = model(example)
         if isinstance(model, GraphModule) and converted(model):

@@ -8,7 +8,6 @@ made from. Quantization scales follow, so that the integers are the same.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from compress.deployment.artifact import load_classifier
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.temperature import fit_temperature
 from compress.measurement.predict import Logits, predict_split_in_runtime, split_batches
-from compress.stages.export.fold_temperature import divide_logits
+from compress.stages.export.fold_temperature import divide_logits, require_foldable
 from compress.stages.export.logits import BATCH
 from compress.utils.console import say
 from compress.utils.errors import CompressError
@@ -47,8 +46,7 @@ def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Prep
     if not np.isfinite(logits).all():
         raise CompressError(f"{what}: non-finite logits on the validation split; leave temperature_scaling out")
     if (temperature := fit_temperature(logits, np.asarray(split.labels))) is None:
-        # Tried all the same: the two images of a dry run rarely have a minimum, those of the run do.
-        divide_logits(deepcopy(model), 2.0, examples(split, preprocess))
+        require_foldable(model, examples(split, preprocess))  # two images of a dry run may have no minimum
         say(f"  {what}: no temperature fits: too few of {len(split)} validation images are wrong, or too many")
         return None
     divide_logits(model, temperature, examples(split, preprocess))

@@ -9,7 +9,7 @@ from pydantic import Field
 from compress.recipe.base import Identifier
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, PRUNED
-from compress.stages.kind import FIT_PACKAGES, StageKind
+from compress.stages.kind import FIT_PACKAGES, StageKind, kind_of
 from compress.stages.planned import PlannedStage
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ class ShrinkStage(StageKind):
         return f"training the control of {self.from_}"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
-        return {**super().key_settings(recipe), "counts": "nearest"}  # as of a prune stage
+        settings = {**super().key_settings(recipe), "counts": "nearest"}  # as of a prune stage
+        # Once it stopped as early as what it is the control of, and its own seed may not have ordered the batches.
+        patient = any(fit.patience for stage in recipe.stages for _, fit in kind_of(stage).fits())
+        return settings | ({"trained": "whole"} if patient or self.seed is not None else {})
 
     def packages(self) -> tuple[str, ...]:
         return (*FIT_PACKAGES, "torch-pruning")
