@@ -35,10 +35,12 @@ from compress.models.embedding import class_list_of
 from compress.models.students import load_embedding_student
 from compress.models.teachers import load_teacher
 from compress.models.text_tower import read_teacher, write_text
+from compress.pipeline.run_folder import seal
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import DataSection
 from compress.recipe.models import Student
 from compress.results import RunRecord
+from compress.results.read import RESULTS, read_run
 from compress.utils.resources import ASSETS
 from compress.utils.system import version_of
 
@@ -131,7 +133,10 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
         (root / "bin" / command).write_text(ANOTHER_MACHINE)
         (root / "bin" / command).chmod(0o755)
     (root / "RUN").symlink_to(next((copied.runs / "tiny").iterdir()))
-    shutil.copytree(root / "RUN", root / "CHANGED")
+    changed = Path(shutil.copytree(root / "RUN", root / "CHANGED"))
+    record = read_run(changed)
+    record.model_copy(update={"run": record.run.model_copy(update={"id": "20990101-000000"})}).write(changed / RESULTS)
+    seal(changed)
     return copied
 
 

@@ -43,10 +43,10 @@ def check_requirements(recipe: Recipe, stages: Sequence[StageKind], check: Calla
             except CompressError as error:
                 problems.setdefault(f"stage {stage.id}: {error}", error)
     if len(problems) > 1:
-        all_usage = all(isinstance(error, UsageError) for error in problems.values())
+        all_usage = all(isinstance(each, UsageError) for each in problems.values())
         raise SeveralErrors(problems) if all_usage else SeveralFailures(problems)
-    for text, error in problems.items():
-        raise type(error)(text) from error
+    for text, found in problems.items():
+        raise type(found)(text) from found
 
 
 def check_sizes(recipe: Recipe, data: ImageData) -> None:

@@ -30,8 +30,12 @@ def _all_devices(devices: object) -> object:
     return "auto" if devices == -1 else devices
 
 
-Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Devices = Annotated[int, Field(ge=1)] | Numbers | Literal["auto"]
+def _possible_devices(devices: int | list[int] | str) -> int | list[int] | str:
+    if isinstance(devices, int) and devices < 1:
+        raise ValueError(f"must be 1 or more, or -1 or 'auto' for all, not {devices}")
+    if isinstance(devices, list) and (not devices or min(devices) < 0):
+        raise ValueError(f"must name GPUs by their numbers, from 0, not {devices}")
+    return devices
 
 
 class Trainer(Section):
@@ -42,9 +46,9 @@ class Trainer(Section):
         description="device of fits, embeddings, evaluation and calibration; auto: the first GPU that torch finds, "
         "else the CPU",
     )
-    devices: Annotated[Devices, BeforeValidator(_all_devices)] = Field(
-        1, description="how many, or the numbers of GPUs; auto or -1: all GPUs, or the CPU"
-    )
+    devices: Annotated[
+        int | list[int] | Literal["auto"], BeforeValidator(_all_devices), AfterValidator(_possible_devices)
+    ] = Field(1, description="how many, or the numbers of GPUs; auto or -1: all GPUs, or the CPU")
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = Field(
