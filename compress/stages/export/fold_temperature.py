@@ -25,10 +25,10 @@ def require_foldable(model: nn.Module, example: Tensor) -> None:
     name = type(model).__name__
     if isinstance(model, OnnxNetwork):
         raise CompressError("temperature_scaling needs a network in PyTorch, and this is an ONNX file; leave it out")
-    if isinstance(model, GraphModule) and converted(model):
-        _divide_graph(deepcopy(model), 1.0)
-    else:
-        with torch.no_grad():
+    with torch.no_grad():
+        if isinstance(model, GraphModule) and converted(model):
+            _divide_graph(deepcopy(model), 1.0)
+        else:
             _last_layer(model, example, name)
 
 
