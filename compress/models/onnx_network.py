@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compress.measurement.compute import Count
 from compress.measurement.onnx_count import CONVOLUTION, LINEAR, PRODUCT, Layer, count_onnx, layers, stored_tensors
 from compress.models.own_files import QUANTIZED
+from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import thread_count
 
@@ -40,10 +41,11 @@ class OnnxNetwork(nn.Module):
             raise CompressError(f"{path} cannot be read: {error.strerror}") from error
 
     def forward(self, images: Tensor) -> Tensor:
-        if self._session is None:
-            self._session = session(self.file)
         pixels = np.ascontiguousarray(images.detach().cpu().numpy())
-        logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})[0]
+        with boundary("ONNX Runtime", "the ONNX file"):
+            if self._session is None:
+                self._session = session(self.file)
+            logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})[0]
         return torch.from_numpy(logits).to(images.device)
 
     def __getstate__(self) -> dict[str, Any]:

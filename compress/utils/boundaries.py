@@ -11,6 +11,7 @@ Other libraries have boundaries where they are called: timm and torchvision in `
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from compress.utils.time_limit import time_limit
 MAX_MESSAGE = 170  # the stage comes in front
 PLAIN = (RuntimeError, NotImplementedError, TypeError, ValueError, TimeoutError)
 """Errors whose message says what is wrong without their type."""
+ORT_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 INSIDES = ("NoneType", " object at 0x", "<class '", "<function ")
 """Parts of messages that tell of a library's code and not of the network."""
 
@@ -47,6 +49,9 @@ BOUNDARIES = {
     "nncf": Boundary("quantized by nncf", "leave layers out with `keep`, or set `method: onnxruntime`"),
     "onnxruntime": Boundary("quantized by onnxruntime", "leave layers out with `keep`, or set `method: torchao`"),
     "openvino": Boundary("converted to OpenVINO", "remove openvino from `runtimes`, or choose another network", True),
+    "ONNX Runtime": Boundary(
+        "run by ONNX Runtime", "leave layers out with `keep`, quantize by another `method`, or choose another network"
+    ),
     "runtime": Boundary("run", "remove the runtime from `runtimes`"),
 }
 OTHER_METHOD = "choose another `method`"  # of a quantizer without an entry, such as a plugin's
@@ -89,7 +94,7 @@ def _cause(entry: Boundary, error: BaseException, longest: int) -> str:
     """
     lines = str(error).strip().splitlines()
     line = printable(lines[-1].strip() if entry.last_line and lines else first_line(error))
-    kind = type(error).__name__
+    line, kind = ORT_PREFIX.sub("", line), type(error).__name__
     if isinstance(error, RecursionError) or any(inside in line for inside in INSIDES):
         return f"internal {kind}"
     if not isinstance(error, PLAIN) and line != kind:

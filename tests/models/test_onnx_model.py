@@ -356,3 +356,13 @@ def test_macs_are_those_that_are_counted_in_pytorch(
     assert sum(isinstance(m, nn.Conv2d) for m in made.modules()) == sum(
         isinstance(m, nn.Conv2d) for m in model.modules()
     )
+
+
+def test_a_file_that_onnx_runtime_does_not_run_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    """Its quantizer writes files of some networks, such as Xception41p, that it then refuses."""
+    made, _ = network(saved(tiny(), tmp_path))
+    with pytest.raises(
+        CompressError, match=r"^the ONNX file cannot be run by ONNX Runtime: .*; leave layers out"
+    ) as error:
+        made(torch.zeros(2, 4, 8, 8))
+    assert "\n" not in str(error.value)
