@@ -18,7 +18,7 @@ from compress.recipe.channels import Channels
 from compress.utils.boundaries import BOUNDARIES, boundary, failed
 from compress.utils.errors import CompressError, UsageError
 
-LISTED = 6  # kinds of layers that are named in a line
+LISTED, WIDTH = 6, 160  # kinds of layers that are named in a line, and their characters
 SMALL = 6  # groups of a kind that are tried one by one where they cannot be pruned together
 SHARE = 0.5  # of the channels, that a trial removes
 SAME = 0.02  # of the largest output: wrong channels differ by far more, rounding by far less
@@ -42,7 +42,8 @@ class Prunable:
 def describe_left(left: Sequence[str]) -> str:
     """Say which layers are left whole, with `*` for the numbers in their names."""
     kinds = list(dict.fromkeys(map(_kind, left)))
-    names = ", ".join(kinds[:LISTED]) + (", ..." if len(kinds) > LISTED else "")
+    listed = [kind for row, kind in enumerate(kinds[:LISTED]) if not row or len(", ".join(kinds[: row + 1])) <= WIDTH]
+    names = ", ".join(listed) + (", ..." if len(kinds) > len(listed) else "")
     layers = "1 layer keeps its channels" if len(left) == 1 else f"{len(left)} layers keep their channels"
     return f"{layers}, as torch-pruning cannot follow them: {names}"
 

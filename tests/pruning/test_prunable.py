@@ -207,3 +207,11 @@ def test_prune_warns_of_layers_that_keep_their_channels() -> None:
     message = r"^2 layers keep their channels, as torch-pruning cannot follow them: \*\.first$"
     with pytest.warns(CompressWarning, match=message):
         compress.prune(network(Shuffled), 8, target_macs=0.7, round_to=2)
+
+
+def test_layers_that_are_left_fit_into_a_line() -> None:
+    names = [f"stages.{row}.blocks.0.token_mixer.{kind}.conv" for row in range(3) for kind in ("v_local", *"abcdefg")]
+    line = describe_left(names)
+    assert line.startswith("24 layers keep their channels")
+    assert len(line) < 240 and line.endswith(", ...") and "token_mixer.v_local.conv, " in line
+    assert describe_left(["x" * 200, "y"]).endswith("x, ...") and describe_left(["a.1", "b"]).endswith("a.*, b")
