@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.api.functional import Labelled, require_labels, split_of
+from compress.api.functional import Labelled, refuse_labels_from, require_labels, split_of
 from compress.data.preprocess import Preprocess
 from compress.deployment import export as exporting
 from compress.deployment.artifact import Artifact, load_artifact
@@ -165,9 +165,8 @@ def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledIm
         return data
     split = split_of(data)
     require_labels(split, "an evaluation")
+    refuse_labels_from(split, len(classes))
     assert split.labels is not None
-    if (split.labels >= len(classes)).any():
-        raise UsageError(f"label {split.labels.max()} is not one of {len(classes)} classes, which count from 0")
     return LabelledImages("images", [*np.asarray(split.images[:]).transpose(0, 2, 3, 1)], split.labels, [])
 
 

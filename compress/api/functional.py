@@ -311,9 +311,14 @@ def require_labels(split: Split, what: str) -> None:
         raise UsageError(f"{what} needs the label of every image; leave out images without one")
 
 
+def refuse_labels_from(split: Split, classes: int) -> None:
+    """Refuse labels that are none of so many classes."""
+    if split.labels is not None and split.labels.max() >= classes:
+        raise UsageError(f"label {split.labels.max()} is not one of {classes} classes, which count from 0")
+
+
 def _refuse_labels_beyond(student: nn.Module, side: int, *splits: Split) -> None:
     with evaluating(student), torch.no_grad():
         outputs = student(torch.zeros(1, 3, side, side, device=device_of(student))).shape[1]
     for split in splits:
-        if split.labels is not None and split.labels.max() >= outputs:
-            raise UsageError(f"label {split.labels.max()} is not one of {outputs} classes, which count from 0")
+        refuse_labels_from(split, outputs)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIN_POINTS = 3
-MAX_DOUBLINGS = 1000.0  # a year, above which a growth is no number
 """Two points are a line without a residual, and so without an interval."""
+MAX_DOUBLINGS = 1000.0  # a year, above which a growth is no number
 
 Ends = tuple[float, float]
 _BISECTIONS = 80

@@ -139,10 +139,8 @@ def take_logarithm(proto: ModelProto, name: str) -> None:
     from onnx import helper, numpy_helper
 
     graph = proto.graph
-    inner = _free({each for node in graph.node for each in node.output}, name)
-    for node in graph.node:
-        node.output[:] = [inner if each == name else each for each in node.output]
-        node.input[:] = [inner if each == name else each for each in node.input]
+    inner = _renamed_from(graph, name, name)
+    graph.output[0].name = name
     graph.initializer.append(numpy_helper.from_array(np.float32(LEAST), f"{name}_least"))
     graph.node.append(helper.make_node("Max", [inner, f"{name}_least"], [f"{name}_positive"], f"{name}_positive"))
     graph.node.append(helper.make_node("Log", [f"{name}_positive"], [name], f"{name}_log"))

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save
 
 from compress.models.class_list import Array, ClassList
-from compress.models.names import LOCAL, WITH_WEIGHTS, expand_name
+from compress.models.names import CONFIGS, LOCAL, WITH_WEIGHTS, expand_name
 from compress.models.teachers import open_clip_model, text_embedding
 from compress.models.tokenizers import tokenizer_of
 from compress.recipe.models import OpenClipTeacher
@@ -27,7 +27,7 @@ from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
 from compress.utils.resources import config_names, shipped
 
-CONFIG, WEIGHTS = "open_clip_config.json", "text.safetensors"
+CONFIG, WEIGHTS = CONFIGS["open_clip"], "text.safetensors"
 IMAGE_SIDE = "visual."  # beginning of the names of the image tower's weights
 SMALLEST = {"image_size": 8, "patch_size": 8, "width": 64, "layers": 1, "head_width": 64}
 MIN_COSINE = 0.99  # cosine from which on two embeddings of a class are of one text tower, in whatever precision

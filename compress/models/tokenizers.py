@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.models.names import LOCAL
+from compress.models.names import CONFIGS, LOCAL
 from compress.utils.errors import CompressError
-
-CONFIG = "open_clip_config.json"
 
 
 def tokenizer_of(name: str, folder: str | None = None) -> Any:
@@ -26,7 +24,7 @@ def tokenizer_of(name: str, folder: str | None = None) -> Any:
 
     place = folder or name
     if place.startswith(LOCAL):
-        _refuse_code(Path(place.removeprefix(LOCAL)) / CONFIG)
+        _refuse_code(Path(place.removeprefix(LOCAL)) / CONFIGS["open_clip"])
     return open_clip.get_tokenizer(name)
 
 

@@ -20,16 +20,19 @@ TOLERANCE = 1e-3  # of the largest logit, by which those of the folded network m
 _SHAPES = ("view", "reshape", "flatten", "squeeze", "permute", "transpose", "aten.t.", "clone", "contiguous")
 
 
-def require_foldable(model: nn.Module, example: Tensor) -> None:
-    """Raise what `divide_logits` raises of a network that does not end in a layer to divide."""
-    name = type(model).__name__
+def _refuse_file(model: nn.Module) -> None:
     if isinstance(model, OnnxNetwork):
         raise CompressError("temperature_scaling needs a network in PyTorch, and this is an ONNX file; leave it out")
+
+
+def require_foldable(model: nn.Module, example: Tensor) -> None:
+    """Raise what `divide_logits` raises of a network that does not end in a layer to divide."""
+    _refuse_file(model)
     with torch.no_grad():
         if isinstance(model, GraphModule) and converted(model):
             _divide_graph(deepcopy(model), 1.0)
         else:
-            _last_layer(model, example, name)
+            _last_layer(model, example, type(model).__name__)
 
 
 def divide_logits(model: nn.Module, temperature: float, example: Tensor) -> None:
@@ -43,7 +46,7 @@ def divide_logits(model: nn.Module, temperature: float, example: Tensor) -> None
     Raises:
         CompressError: the network does not end in a linear layer or convolution, or is an ONNX file.
     """
-    require_foldable(model, example)
+    _refuse_file(model)
     name = type(model).__name__
     with torch.no_grad():
         before = model(example)
