@@ -29,7 +29,7 @@ from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.leases import alone
 from compress.store.store import Store
-from compress.utils.console import muted, say
+from compress.utils.console import muted, say, task
 from compress.utils.errors import CompressError, SeveralErrors, first_line
 from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 REVISION = 4  # raised when a dry run checks more
 SECTION, PASSED = "passed", "preflight.json"  # in the store
-LIMIT_S = 60.0  # no stage is begun after this; the next dry run goes on with the others
 # one train image more than a step has: some losses compare with images outside of it
 IMAGES = {"train": 5, "unlabeled": 4, "validation": 2, "test": 2, HELD_OUT: 2}
 BYPASS = "`--no-dry-run` skips this check"
@@ -77,11 +76,14 @@ def _try(planned: Plan, small: ImageData, wanted: Sequence[PlannedStage], store:
         unknown = [each for each in wanted if each.key not in passed]
         if not unknown:
             return passed
-        outcome = _run(planned, small, unknown, store)
-        bad = outcome.left | outcome.problems.keys()
-        good = [each for each in unknown if not _lineage(planned, each) & bad]
-        passed |= {each.key: outcome.footprints.get(each.id, Footprint(0)) for each in good}
-        save_cache(store.root / PASSED, SECTION, {key: vars(took) for key, took in passed.items()})
+        outcome = _Outcome({each.id for each in unknown if not _tried_by_another(planned, each)})
+        try:
+            _run(planned, small, store, outcome)
+        finally:  # what passed before an interruption is not tried again
+            bad = outcome.left | outcome.problems.keys()
+            good = [each for each in unknown if not _lineage(planned, each) & bad]
+            passed |= {each.key: outcome.footprints.get(each.id, Footprint(0)) for each in good}
+            save_cache(store.root / PASSED, SECTION, {key: vars(took) for key, took in passed.items()})
         if outcome.problems:
             raise SeveralErrors(
                 f"{line} (found in a dry run; {BYPASS})" for line in by_reason(outcome.problems.items())
@@ -112,16 +114,13 @@ def _load(store: Store) -> dict[str, Footprint]:
     return found
 
 
-def _run(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> _Outcome:
-    """Make stages of which it is not known whether they work."""
-    say(f"dry run of {_count(len(unknown))} on a few images, once for these settings")
+def _run(plan: Plan, data: ImageData, store: Store, outcome: _Outcome) -> None:
+    """Make the stages of which it is not known whether they work."""
+    say(f"dry run of {_count(len(outcome.left))} on a few images, once for these settings")
     clock = time.monotonic()
-    wanted = [each for each in unknown if not _tried_by_another(plan, each)]
     with store.temporary():
-        outcome = _make(plan, data, wanted, clock + LIMIT_S)
-    ended = f"{_count(len(outcome.left))} left for the next time" if outcome.left else "done"
-    say(f"  {ended} in {time.monotonic() - clock:.0f} s")
-    return outcome
+        _make(plan, data, outcome)
+    say(f"  done in {time.monotonic() - clock:.0f} s")
 
 
 def _check_space(needed: int, store: Store) -> None:
@@ -155,15 +154,15 @@ def _count(stages: int) -> str:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of a dry run, by ids of stages."""
+    """What came of a dry run so far, by ids of stages."""
 
-    left: set[str]  # those that time did not allow
+    left: set[str]  # those that are yet to be made
     problems: dict[str, str] = field(default_factory=dict)  # why some cannot work
     footprints: dict[str, Footprint] = field(default_factory=dict)  # of those that do
 
 
-def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> _Outcome:
-    """Make the wanted stages and those that they start from, and begin none after `until`."""
+def _make(plan: Plan, data: ImageData, outcome: _Outcome) -> None:
+    """Make the stages that are left and those that they start from, and write down what comes of it."""
     import torch
 
     from compress.measurement.device import choose_device, forked_rng
@@ -171,24 +170,25 @@ def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: fl
     from compress.stages.context import StageContext
 
     device = choose_device(plan.recipe.trainer)
-    needed = {identifier for each in wanted for identifier in _lineage(plan, each)}
-    outcome = _Outcome({each.id for each in wanted})
-    with tempfile.TemporaryDirectory() as folder, muted(), quiet(), forked_rng(device):
+    needed = {name for identifier in outcome.left for name in _lineage(plan, plan.stage(identifier))}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet(),
+        forked_rng(device),
+        task("stages", len(needed), bar=False) as advance,
+    ):
         context = StageContext(plan, Store(Path(folder)), data)
-        for planned in plan.stages:
-            if planned.id not in needed or time.monotonic() > until:
-                continue
+        for planned in (each for each in plan.stages if each.id in needed):
+            if not _lineage(plan, planned) & outcome.problems.keys():
+                clock = time.monotonic()
+                with muted(), torch_threads(torch.get_num_threads()):
+                    problem = _make_one(context, planned)
+                if problem:
+                    outcome.problems[planned.id] = problem
+                else:
+                    outcome.footprints[planned.id] = footprint(context.store, planned, time.monotonic() - clock)
             outcome.left.discard(planned.id)
-            if _lineage(plan, planned) & outcome.problems.keys():
-                continue
-            clock = time.monotonic()
-            with torch_threads(torch.get_num_threads()):
-                problem = _make_one(context, planned)
-            if problem:
-                outcome.problems[planned.id] = problem
-            else:
-                outcome.footprints[planned.id] = footprint(context.store, planned, time.monotonic() - clock)
-    return outcome
+            advance()
 
 
 def _make_one(context: StageContext, planned: PlannedStage) -> str:

@@ -88,7 +88,7 @@ def run(
         write_run(record, plan, store, folder)
         log_results(trackers, record)
         trackers.close(success=not failures)
-        log.write("done", wall_s=record.run.wall_s)
+        log.write("done", wall_s=record.run.wall_s, failed=sorted(failures.stages))
         seal(folder)
     except BaseException as error:
         with suppress(OSError):  # a full disk; the error itself reports it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from compress.store.jobs import DAY_S, keys_in_use
@@ -13,8 +12,7 @@ from compress.store.leases import gate
 from compress.store.manifest import MANIFEST
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
-from compress.store.shared import SharedFolder
-from compress.store.stored_entry import KEY, KEY_IN_LOG, Conditions, Entry
+from compress.store.stored_entry import KEY, Conditions, Entry, keys_in_log, lacks_stages
 from compress.store.workers import FOLDER as WORKERS
 
 
@@ -42,7 +40,8 @@ def check_remote(remote: Remote) -> Iterator[str]:
 def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
     """Return the keys in the `log.jsonl` of runs at a URL: of the `newest` finished runs of each recipe, or of all.
 
-    Runs that did not finish have only the mark with which they took their name, which holds no keys.
+    Runs that did not finish have only the mark with which they took their name, which holds no keys; those that lack
+    stages that failed keep theirs without being counted.
     """
     shared = shared_runs(runs)
     if shared is None:
@@ -53,13 +52,15 @@ def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
             recipes.setdefault(name.split("/")[0], []).append(name)
     keys = set[str]()
     for names in recipes.values():
-        named = (_keys_in(shared, log) for log in sorted(names, reverse=True))
-        keys |= set().union(*islice(filter(None, named), newest))
+        finished = 0
+        for name in sorted(names, reverse=True):
+            if finished == newest:
+                break
+            log = (shared.read(name) or b"").decode(errors="replace")
+            named = keys_in_log(log)
+            keys |= named
+            finished += bool(named) and not lacks_stages(log)
     return keys
-
-
-def _keys_in(shared: SharedFolder, log: str) -> set[str]:
-    return set(KEY_IN_LOG.findall((shared.read(log) or b"").decode(errors="replace")))
 
 
 def clean_remote(

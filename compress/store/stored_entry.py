@@ -9,7 +9,18 @@ from datetime import timedelta
 from pathlib import Path
 
 KEY = re.compile("[0-9a-f]{24}")
-KEY_IN_LOG = re.compile('"([0-9a-f]{24})"')  # in the `log.jsonl` of a run
+_KEY_IN_LOG = re.compile('"([0-9a-f]{24})"')
+_LACKS_STAGES = re.compile('"event": "done".*"failed": \\["')
+
+
+def keys_in_log(log: str) -> set[str]:
+    """Return the keys of the entries that the `log.jsonl` of a run names."""
+    return set(_KEY_IN_LOG.findall(log))
+
+
+def lacks_stages(log: str) -> bool:
+    """Return whether a run that came to its end has failed stages, by its `log.jsonl`."""
+    return bool(_LACKS_STAGES.search(log))
 
 
 @dataclass(frozen=True)

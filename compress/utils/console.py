@@ -57,12 +57,14 @@ def muted() -> Iterator[None]:
 
 
 @contextmanager
-def task(description: str, total: int, completed: int = 0) -> Iterator[Callable[..., None]]:
+def task(description: str, total: int, completed: int = 0, *, bar: bool = True) -> Iterator[Callable[..., None]]:
     """Show progress and the remaining time. Yields `advance(count=1, note="")`.
 
-    `completed` of the `total` were done before, by a process that was interrupted.
+    Args:
+        completed: How many of the `total` were done before, by a process that was interrupted.
+        bar: Whether a terminal shows a bar; without, it shows lines now and then, as other outputs do.
     """
-    shown = _bar if console.is_terminal else _plain
+    shown = _bar if bar and console.is_terminal else _plain
     with shown(description, total, completed) as advance:
         yield advance if _watcher is None else _telling(_watcher, advance, description, total, completed)
 

@@ -285,7 +285,7 @@ def test_random_states_of_gpus_that_are_not_used_are_left_alone(monkeypatch: pyt
     state = torch.get_rng_state()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not module._make(plan, None, [], 0.0).problems  # type: ignore[arg-type]
+        module._make(plan, None, module._Outcome(set()))  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -322,18 +322,32 @@ def test_the_console_shows_one_line_and_its_time(
     assert dry[1].startswith("  done in ") and len(dry) == 2
 
 
-def test_it_takes_a_minute_at_most_and_goes_on_the_next_time(
+def test_what_passed_before_an_interruption_is_not_tried_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
     making, made = Making(monkeypatch), recipe(images, trained(), PRUNED)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "LIMIT_S", 0.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("compress.stages.prune.make.prune_channels", interrupted)
         try_recipe(made, tmp_path)
+    making.since()
+    try_recipe(recipe(images, trained()), tmp_path)
     assert making.since() == []
     try_recipe(made, tmp_path)
     assert making.since() == ["dense", "pruned"]
-    try_recipe(made, tmp_path)
-    assert making.since() == []
+
+
+def test_a_long_dry_run_says_how_long(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "print", lambda text, **_: None if console.quiet else lines.append(str(text)))
+    monkeypatch.setattr("compress.utils.console.PLAIN_EVERY_S", 0.0)
+    try_recipe(recipe(images, trained(), PRUNED), tmp_path)
+    assert any(line.startswith("  stages: 1 of 2, about ") and line.endswith(" left") for line in lines)
+    assert not any("epoch" in line for line in lines)
 
 
 @pytest.mark.parametrize("loss", ["crd", "rkd_distance", "rkd_angle"])

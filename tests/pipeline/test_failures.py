@@ -23,6 +23,7 @@ from compress.recipe.load import parse_recipe
 from compress.results import LatencyMeasurements
 from compress.results.stored import FAILED, FailedFiles
 from compress.store.store import Store
+from compress.store.stored_entry import lacks_stages
 from compress.utils.checksums import check_run
 from compress.utils.errors import CompressError
 
@@ -132,8 +133,11 @@ def test_stages_that_do_not_need_a_failed_one_are_made_and_reported(
         {"stage": "int8", "reason": "needs pruned, which failed"},
         {"stage": "files/int8", "reason": "needs int8, which failed"},
     ]
-    events = [json.loads(line)["event"] for line in (last_run(job) / "log.jsonl").read_text().splitlines()]
-    assert "stage failed" in events and events[-1] == "done"
+    log = (last_run(job) / "log.jsonl").read_text()
+    events = [json.loads(line) for line in log.splitlines()]
+    assert "stage failed" in [event["event"] for event in events]
+    assert events[-1]["event"] == "done" and events[-1]["failed"] == ["files/int8", "int8", "pruned"]
+    assert lacks_stages(log)
 
 
 def test_without_a_reference_there_is_nothing_to_report(

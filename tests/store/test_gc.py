@@ -62,6 +62,16 @@ def test_a_run_that_did_not_finish_takes_the_place_of_no_finished_one(runs: Path
     assert there(runs) == kept
 
 
+def test_a_run_with_failed_stages_takes_the_place_of_no_finished_one(runs: Path) -> None:
+    (runs / "tiny" / "newest").mkdir()
+    log = runs / "tiny" / "newest" / "log.jsonl"
+    log.write_text(f'{{"event": "uses", "key": "{KEYS[2]}"}}\n{{"event": "done", "failed": ["int8"]}}\n')
+    (log.parent / "results.json").touch()
+    assert keys_used_by_runs(runs, 1) == {KEYS[1], KEYS[2]}
+    log.write_text(log.read_text().replace('["int8"]', "[]"))
+    assert keys_used_by_runs(runs, 1) == {KEYS[2]}
+
+
 def test_entries_that_a_job_will_use_are_kept_and_may_be_made_again(runs: Path) -> None:
     store = Store(runs / "store")
     store.reserve(KEYS[:1])
