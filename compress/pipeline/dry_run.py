@@ -40,7 +40,7 @@ from compress.utils.system import free_bytes
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
 
-REVISION = 4  # raised when a dry run checks more
+REVISION = 5  # raised when a dry run checks more
 SECTION, PASSED = "passed", "preflight.json"  # in the store
 # one train image more than a step has: some losses compare with images outside of it
 IMAGES = {"train": 5, "unlabeled": 4, "validation": 2, "test": 2, HELD_OUT: 2}
@@ -76,13 +76,12 @@ def _try(planned: Plan, small: ImageData, wanted: Sequence[PlannedStage], store:
         unknown = [each for each in wanted if each.key not in passed]
         if not unknown:
             return passed
-        outcome = _Outcome({each.id for each in unknown if not _tried_by_another(planned, each)})
+        known = {each.id: passed[each.key] for each in planned.stages if each.key in passed}
+        outcome = _Outcome(known)
         try:
-            _run(planned, small, store, outcome)
+            _run(planned, small, unknown, store, outcome)
         finally:  # what passed before an interruption is not tried again
-            bad = outcome.left | outcome.problems.keys()
-            good = [each for each in unknown if not _lineage(planned, each) & bad]
-            passed |= {each.key: outcome.footprints.get(each.id, Footprint(0)) for each in good}
+            passed |= {each.key: outcome.footprints[each.id] for each in unknown if each.id in outcome.footprints}
             save_cache(store.root / PASSED, SECTION, {key: vars(took) for key, took in passed.items()})
         if outcome.problems:
             raise SeveralErrors(
@@ -114,12 +113,12 @@ def _load(store: Store) -> dict[str, Footprint]:
     return found
 
 
-def _run(plan: Plan, data: ImageData, store: Store, outcome: _Outcome) -> None:
-    """Make the stages of which it is not known whether they work."""
-    say(f"dry run of {_count(len(outcome.left))} on a few images, once for these settings")
+def _run(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store, outcome: _Outcome) -> None:
+    """Make stages of which it is not known whether they work."""
+    say(f"dry run of {_count(len(unknown))} on a few images, once for these settings")
     clock = time.monotonic()
     with store.temporary():
-        _make(plan, data, outcome)
+        _make(plan, data, unknown, outcome)
     say(f"  done in {time.monotonic() - clock:.0f} s")
 
 
@@ -156,13 +155,12 @@ def _count(stages: int) -> str:
 class _Outcome:
     """What came of a dry run so far, by ids of stages."""
 
-    left: set[str]  # those that are yet to be made
-    problems: dict[str, str] = field(default_factory=dict)  # why some cannot work
-    footprints: dict[str, Footprint] = field(default_factory=dict)  # of those that do
+    footprints: dict[str, Footprint]  # of those that work, now or in an earlier dry run
+    problems: dict[str, str] = field(default_factory=dict)  # why others do not
 
 
-def _make(plan: Plan, data: ImageData, outcome: _Outcome) -> None:
-    """Make the stages that are left and those that they start from, and write down what comes of it."""
+def _make(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], outcome: _Outcome) -> None:
+    """Make stages and those that they start from, and write down what comes of it."""
     import torch
 
     from compress.measurement.device import choose_device, forked_rng
@@ -170,7 +168,8 @@ def _make(plan: Plan, data: ImageData, outcome: _Outcome) -> None:
     from compress.stages.context import StageContext
 
     device = choose_device(plan.recipe.trainer)
-    needed = {name for identifier in outcome.left for name in _lineage(plan, plan.stage(identifier))}
+    names = {name for each in unknown for name in _lineage(plan, each)}
+    needed = [(each, _covers(plan, each)) for each in plan.stages if each.id in names]
     with (
         tempfile.TemporaryDirectory() as folder,
         quiet(),
@@ -178,8 +177,10 @@ def _make(plan: Plan, data: ImageData, outcome: _Outcome) -> None:
         task("stages", len(needed), bar=False) as advance,
     ):
         context = StageContext(plan, Store(Path(folder)), data)
-        for planned in (each for each in plan.stages if each.id in needed):
-            if not _lineage(plan, planned) & outcome.problems.keys():
+        for planned, covers in sorted(needed, key=lambda pair: bool(pair[1])):  # those that others may spare last
+            if covers & outcome.footprints.keys():
+                outcome.footprints.setdefault(planned.id, Footprint(0))
+            elif not _lineage(plan, planned) & outcome.problems.keys():
                 clock = time.monotonic()
                 with muted(), torch_threads(torch.get_num_threads()):
                     problem = _make_one(context, planned)
@@ -187,7 +188,6 @@ def _make(plan: Plan, data: ImageData, outcome: _Outcome) -> None:
                     outcome.problems[planned.id] = problem
                 else:
                     outcome.footprints[planned.id] = footprint(context.store, planned, time.monotonic() - clock)
-            outcome.left.discard(planned.id)
             advance()
 
 
@@ -205,16 +205,16 @@ def _make_one(context: StageContext, planned: PlannedStage) -> str:
     return "; ".join(f"{runtime}: {reason}" for runtime, reason in failed_files(context.store, planned).items())
 
 
-def _tried_by_another(plan: Plan, planned: PlannedStage) -> bool:
-    """Return whether a variant made from this export's variant is exported to the same files.
+def _covers(plan: Plan, planned: PlannedStage) -> set[str]:
+    """Return the exports of variants made from this export's variant, to the same files or more.
 
-    Both are converted from like graphs, and a conversion takes seconds.
+    If one of them can be made, so can this one: both are converted from like graphs, and a conversion takes seconds.
     """
     if planned.makes_variant or not planned.parent:
-        return False
+        return set()
     files = set(planned.files)
     others = (each for each in plan.exports if each is not planned and files <= set(each.files))
-    return any(planned.parent in _made_from(plan, each.parent) for each in others)
+    return {each.id for each in others if planned.parent in _made_from(plan, each.parent)}
 
 
 def _made_from(plan: Plan, variant: str | None) -> Iterator[str]:

@@ -285,7 +285,7 @@ def test_random_states_of_gpus_that_are_not_used_are_left_alone(monkeypatch: pyt
     state = torch.get_rng_state()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        module._make(plan, None, module._Outcome(set()))  # type: ignore[arg-type]
+        module._make(plan, None, [], module._Outcome({}))  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -458,3 +458,18 @@ def test_every_runtime_that_is_missing_is_named(images: Path, tmp_path: Path) ->
     with pytest.raises(SeveralFailures) as error:
         run(recipe(images, trained(), {**FILES, "runtimes": gone}), tmp_path)
     assert [name in line for name, line in zip(gone, str(error.value).splitlines(), strict=True)] == [True, True]
+
+
+def test_an_export_that_no_other_one_stood_for_is_tried_itself(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise CompressError("no such layer")
+
+    making, files = Making(monkeypatch), {**FILES, "from": ["dense", "int8"]}
+    with monkeypatch.context() as patch:
+        patch.setattr("compress.stages.quantize.make.quantize", breaks)
+        assert len(refused(tmp_path, recipe(images, trained(), INT8, files))) == 1
+    assert making.since() == ["dense", "int8", "files/dense"]
+    try_recipe(recipe(images, trained(), FILES), tmp_path)
+    assert making.since() == []
