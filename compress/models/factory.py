@@ -26,6 +26,7 @@ from compress.models.names import (
 )
 from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import truncate_list
 
 WITHOUT_AUXILIARY: Mapping[str, Mapping[str, Option]] = {
@@ -71,12 +72,15 @@ def create_model(
             if library == "timm":
                 return _timm(name, classes, resolution, pretrained, options)
             return _torchvision(name, classes, resolution, pretrained, options)
-    except TypeError as error:
-        if not options:
-            raise
-        raise UsageError(f"{library}'s {name} does not take `options` {dict(options)}: {first_line(error)}") from error
     except (OSError, RuntimeError, AssertionError, ValueError) as error:
         raise _explained(library, name, resolution, pretrained, error) from error
+    except Exception as error:  # a network's own code, with options or a size that it was not written for
+        if is_machine_fault(error) or isinstance(error, CompressError):
+            raise
+        reason = first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {first_line(error)}"
+        if options:
+            raise UsageError(f"{library}'s {name} does not take `options` {dict(options)}: {reason}") from error
+        raise UsageError(f"{library}'s {name} cannot be built for {resolution} pixels: {reason}") from error
 
 
 def fetch_configuration(name: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compress.measurement.compute import evaluating
 from compress.models.embedding import library_name
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import did_you_mean, truncate_list
 
 Head = nn.Linear | nn.Conv2d  # a layer that maps features to logits
@@ -156,8 +157,13 @@ def check_output(model: nn.Module, name: str, classes: int, resolution: int) -> 
     try:
         with torch.no_grad():
             output = model.eval()(torch.zeros(1, 3, resolution, resolution))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UsageError(f"{name} does not take images of {resolution} pixels: {first_line(error)}") from error
+    except Exception as error:  # networks compute sizes and indices of their own, and fail in as many ways
+        if is_machine_fault(error):
+            raise
+        raise UsageError(
+            f"{name} does not take images of {resolution} pixels: {first_line(error)}; set another `resolution`, or "
+            "choose another model"
+        ) from error
     if not isinstance(output, Tensor) or output.shape != (1, classes):
         given = f"maps {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise UsageError(f"{name} gives {given} instead of logits [1, {classes}]; choose a model with one classifier")

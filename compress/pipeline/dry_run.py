@@ -36,6 +36,7 @@ from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.machine_faults import is_machine_fault
 from compress.utils.quiet import quiet
 from compress.utils.system import free_bytes
+from compress.utils.time_limit import shortened
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -44,6 +45,7 @@ REVISION = 5  # raised when a dry run checks more
 SECTION, PASSED = "passed", "preflight.json"  # in the store
 # one train image more than a step has: some losses compare with images outside of it
 IMAGES = {"train": 5, "unlabeled": 4, "validation": 2, "test": 2, HELD_OUT: 2}
+TIME_SHARE = 0.5  # of the time that libraries may take, so that what passes here is not refused in the run for it
 BYPASS = "`--no-dry-run` skips this check"
 
 
@@ -182,7 +184,7 @@ def _make(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], outcome:
                 outcome.footprints.setdefault(planned.id, Footprint(0))
             elif not _lineage(plan, planned) & outcome.problems.keys():
                 clock = time.monotonic()
-                with muted(), torch_threads(torch.get_num_threads()):
+                with muted(), torch_threads(torch.get_num_threads()), shortened(TIME_SHARE):
                     problem = _make_one(context, planned)
                 if problem:
                     outcome.problems[planned.id] = problem
@@ -201,7 +203,7 @@ def _make_one(context: StageContext, planned: PlannedStage) -> str:
     except Exception as error:  # what a library raises for what it cannot do
         if is_machine_fault(error):
             raise
-        return f"{type(error).__name__}: {first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}; choose another network or other settings for this stage"
     return "; ".join(f"{runtime}: {reason}" for runtime, reason in failed_files(context.store, planned).items())
 
 

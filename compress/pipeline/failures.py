@@ -12,7 +12,8 @@ from compress.results.stored import FAILED, FailedFiles
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import say
-from compress.utils.errors import CompressError, printable
+from compress.utils.errors import CompressError, first_line, is_interruption, printable
+from compress.utils.machine_faults import is_exhausted
 from compress.utils.messages import join_words
 
 
@@ -78,6 +79,23 @@ class Failures:
         if not rest.references:
             raise self.errors[0]
         return rest
+
+
+def is_of_work(error: Exception) -> bool:
+    """Return whether an error is of what was being made.
+
+    Those of the system would fail every stage in the name of all, also where a folder of the run has vanished.
+    """
+    if is_interruption(error):
+        return False
+    return isinstance(error, CompressError) or not (isinstance(error, OSError) or is_exhausted(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something could not be made, in one line."""
+    if isinstance(error, CompressError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {first_line(error)}"
 
 
 def needs(planned: PlannedStage) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compress.pipeline.cost_model import expected
 from compress.pipeline.eta import TimeLeft
-from compress.pipeline.failures import Failures, needs
+from compress.pipeline.failures import Failures, is_of_work, needs, reason_of
 from compress.pipeline.job import Job
 from compress.pipeline.one_stage import offer_stage
 from compress.pipeline.progress_table import ProgressTable
@@ -21,8 +21,7 @@ from compress.store.failures import failed_attempts, forget_failures, record_fai
 from compress.store.leases import POLL_S
 from compress.store.workers import reporting
 from compress.utils.console import console, duration, say, time_after
-from compress.utils.errors import CompressError, first_line, is_interruption
-from compress.utils.machine_faults import is_exhausted
+from compress.utils.errors import CompressError, first_line
 from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ class Making:
             with time_after(self.remaining.after(planned.id)) if self.remaining else nullcontext():
                 made = offer_stage(self.context, planned, begin)
         except Exception as error:
-            if not self._is_of_stage(error):
+            if not self._is_survived(error):
                 raise
             self._add_failure(planned, error)
             return True
@@ -184,16 +183,9 @@ class Making:
         self.busy_until[planned.id] = time.monotonic() + self.pause
         return self._help(planned)
 
-    def _is_of_stage(self, error: Exception) -> bool:
-        """Return whether an error fails the stage rather than this process.
-
-        A worker survives what a run does not: unexpected errors, which a run shows with where they come from. Those of
-        the system end it, a folder of its own that has vanished too: it would fail every stage in the name of all.
-        """
-        if is_interruption(error) or self.job.plan.recipe.trainer.several_processes:
-            return False
-        of_system = isinstance(error, OSError) or is_exhausted(error)
-        return isinstance(error, CompressError) or (self.attempts is not None and not of_system)
+    def _is_survived(self, error: Exception) -> bool:
+        """Return whether the other stages go on; on several devices other processes would wait for this one."""
+        return is_of_work(error) and not self.job.plan.recipe.trainer.several_processes
 
     def _help(self, planned: PlannedStage) -> bool:
         """Make a part of what another process is making: teacher embeddings; False if there is none to make.
@@ -218,7 +210,7 @@ class Making:
                 with reporting(store.job(), planned.id, some[0][0].key):
                     made = offer_shards(store, some)
             except Exception as error:
-                if not self._is_of_stage(error):
+                if not self._is_survived(error):
                     raise
                 say(f"  {planned.id}: {what} is left to its maker: {first_line(error)}")
                 left.clear()
@@ -242,12 +234,14 @@ class Making:
 
     def _add_failure(self, planned: PlannedStage, cause: Exception) -> None:
         """Record a failed attempt for all workers. Alone, the stage has failed with it."""
-        unexpected = f"stage {planned.id}: unexpected {type(cause).__name__}: {first_line(cause)}"
-        error = cause if isinstance(cause, CompressError) else CompressError(unexpected)
-        job, reason = self.job, str(error).removeprefix(f"stage {planned.id}: ")
-        say(f"  failed: {error}")
-        job.log.write("stage failed", unit=planned.id, error=str(error))
+        job, reason = self.job, reason_of(cause).removeprefix(f"stage {planned.id}: ")
+        error = cause
+        if not isinstance(error, CompressError):
+            error = CompressError(f"stage {planned.id}: {reason}")
+            error.__cause__ = cause
         trace = "".join(traceback.format_exception(cause))
+        say(f"  failed: {error}")
+        job.log.write("stage failed", unit=planned.id, error=str(error), trace=trace)
         record_failure(job.store.root, planned.key, planned.id, reason, trace, final=error.exit_status == 2)
         if self.attempts is None:
             self.failures.add_stage(planned, error)

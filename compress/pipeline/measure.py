@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
-from compress.pipeline.failures import Failures
+from compress.pipeline.failures import Failures, is_of_work, reason_of
 from compress.pipeline.file_units import FileUnit
 from compress.pipeline.job import Job
 from compress.pipeline.ood import ood_units
@@ -151,7 +151,10 @@ def _evaluate(
         try:
             make = partial(evaluate, context, unit.planned, unit.name)
             _make(job, unit.key, f"{what} of {about}", make, f"predictions of {about} on {what}")
-        except CompressError as error:
-            say(f"  {about}: not measured: {error}")
-            log.write("not measured", unit=f"{what} of {about}", error=str(error))
-            failures.add_file(unit.planned, unit.name, f"{what}: {error}")
+        except Exception as error:
+            if not is_of_work(error):
+                raise
+            reason = reason_of(error)
+            say(f"  {about}: not measured: {reason}")
+            log.write("not measured", unit=f"{what} of {about}", error=reason)
+            failures.add_file(unit.planned, unit.name, f"{what}: {reason}")

@@ -99,7 +99,7 @@ def run(
         say(f"uploaded to {url}")
     if failures:
         say(f"the report of what was made: {folder / 'report.html'}")
-        raise RunFailed(failures, folder)
+        raise RunFailed(failures, folder) from next(iter(failures.errors), None)
     return Run(folder, record)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -47,8 +49,9 @@ def search_mixed_precision(
     If INT8 collapses, the other `observers` are tried first, as ranges cost nothing at run time. The search continues
     with the most accurate.
 
-    Layers are ranked by the error of the logits if they alone are quantized. The number of layers in float is found by
-    bisection, on the assumption that more of them are never less accurate.
+    Layers are ranked by the error of the logits if they alone are quantized; those that the method cannot quantize
+    alone come first. The number of layers in float is found by bisection, on the assumption that more of them are never
+    less accurate; a network that cannot be quantized is not accurate enough.
     `make` quantizes all but the given layers with an observer, `logits` computes a network's logits on validation,
     `[images, classes]`, and `allowed` is a loss of accuracy, a fraction.
 
@@ -75,22 +78,27 @@ def search_mixed_precision(
     layers, errors = list(first.layers), {}
     with task("sensitivity", len(layers)) as advance:
         for name in layers:
-            alone = make(tuple(other for other in layers if other != name), observer)
-            errors[name] = float((logits(alone.network) - float_logits).square().mean())
+            with suppress(CompressError):
+                alone = make(tuple(other for other in layers if other != name), observer)
+                errors[name] = float((logits(alone.network) - float_logits).square().mean())
             advance()
-    order = sorted(layers, key=lambda name: -errors[name])
-    low, high, best = 0, len(order), None  # `low` layers in float are not enough
+    order = sorted(layers, key=lambda name: -errors.get(name, math.inf))
+    low, high, best, failure = 0, len(order), None, ""  # `low` layers in float are not enough
     while high - low > 1:
         middle = (low + high) // 2
-        made, holds = attempt(tuple(order[:middle]), observer)
+        try:
+            made, holds = attempt(tuple(order[:middle]), observer)
+            failure = ""
+        except CompressError as error:
+            holds, failure = False, str(error)
         if holds:
             high, best = middle, made
         else:
             low = middle
     if best is None:
+        measured = f"top-1 on validation is {trials[-1].top1:.1%} instead of {target + allowed:.1%}"
         raise CompressError(
-            f"keep_accuracy {allowed:g} cannot be reached: with {order[-1]} alone in INT8, top-1 on validation is "
-            f"{trials[-1].top1:.1%} instead of {target + allowed:.1%}"
+            f"keep_accuracy {allowed:g} cannot be reached: with {order[-1]} alone in INT8, {failure or measured}"
         )
     return SearchResult(best, tuple(order[:high]), errors, tuple(trials), observer)
 

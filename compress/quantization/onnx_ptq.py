@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compress.models.onnx_export import write_onnx
 from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
 from compress.models.onnx_padding import absorb_padding
+from compress.models.onnx_storage import MAX_BYTES
 from compress.quantization import onnx_layers
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS, quantize_linears
@@ -47,6 +48,11 @@ def quantize_onnx(
     proto, names = _float_file(model, example.shape[-1])
     if not names:
         return Quantized(model, {}, (0, 0))
+    if proto.ByteSize() > MAX_BYTES:
+        size = f"{type(model).__name__} takes {proto.ByteSize() / 1e9:.2f} GB in ONNX"
+        raise CompressError(
+            f"{size}, and {method} quantizes up to 2 GB; set `method: torchao`, or quantize a smaller student"
+        )
     source = FloatFile(proto.SerializeToString(), names)
     excluded = onnx_layers.nodes_of(names, config.keep)
     narrow = _linear_nodes(model, names, config) if config.linear_weight_bits == BITS else []

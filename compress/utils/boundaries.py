@@ -42,7 +42,7 @@ BOUNDARIES = {
     "torch-pruning": Boundary(
         "pruned by torch-pruning",
         "leave layers out with `keep`, use `kind: sparsify`, or choose another network",
-        longest_s=120,  # its graph of some networks, such as FocalNet, has no end
+        longest_s=240,  # its graph of some networks, such as FocalNet, has no end
     ),
     "torch.export": Boundary("captured by torch.export", "set `method: onnxruntime`, or choose another network"),
     "torchao": Boundary("quantized by torchao", "leave layers out with `keep`, or set `method: onnxruntime`"),

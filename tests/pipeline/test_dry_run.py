@@ -233,7 +233,7 @@ def test_what_a_library_raises_is_a_line(
 
     monkeypatch.setattr("compress.stages.prune.make.prune_channels", breaks)
     (problem,) = refused(tmp_path, recipe(images, trained(), PRUNED))
-    assert problem.startswith(f"{line} (found in a dry run")
+    assert problem.startswith(f"{line}; choose another network or other settings for this stage (found in a dry run")
 
 
 def test_a_reason_of_several_stages_is_one_line(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

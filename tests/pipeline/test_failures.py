@@ -111,25 +111,33 @@ def test_files_that_failed_are_tried_again_unless_another_run_uses_the_others(
     assert to_make([export], store) == [export] and not store.path(export.key).exists() and len(said) == 1
 
 
+@pytest.mark.parametrize(
+    ("raised", "reason", "target"),
+    [
+        (CompressError("no such layer"), "no such layer", "0.61"),
+        (KeyError("conv9"), "unexpected KeyError: 'conv9'", "0.62"),
+    ],
+    ids=["known", "unexpected"],
+)
 def test_stages_that_do_not_need_a_failed_one_are_made_and_reported(
-    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch, raised: Exception, reason: str, target: str
 ) -> None:
     job = done_job()
-    job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6", "target_macs: 0.61"))
+    job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6", f"target_macs: {target}"))
 
     def fails(*_: Any, **__: Any) -> None:
-        raise CompressError("no such layer")
+        raise raised
 
     with monkeypatch.context() as patch:
         patch.setattr("compress.stages.prune.make.prune_channels", fails)
-        done = job.run_here()
-    assert done.returncode == 1 and "error: stage pruned: no such layer" in done.stderr.splitlines()
+        done = job.run_here("--no-dry-run")
+    assert done.returncode == 1 and f"error: stage pruned: {reason}" in done.stderr.splitlines()
     assert "int8: skipped, as pruned failed" in done.stderr and "Traceback" not in done.stderr
     results = job.results()
     follows_the_schema(results)
     assert [variant["id"] for variant in results["variants"]] == ["teacher", "scratch", "distilled"]
     assert results["failed"] == [
-        {"stage": "pruned", "reason": "no such layer"},
+        {"stage": "pruned", "reason": reason},
         {"stage": "int8", "reason": "needs pruned, which failed"},
         {"stage": "files/int8", "reason": "needs int8, which failed"},
     ]
@@ -138,6 +146,8 @@ def test_stages_that_do_not_need_a_failed_one_are_made_and_reported(
     assert "stage failed" in [event["event"] for event in events]
     assert events[-1]["event"] == "done" and events[-1]["failed"] == ["files/int8", "int8", "pruned"]
     assert lacks_stages(log)
+    failed = next(event for event in events if event["event"] == "stage failed")
+    assert type(raised).__name__ in failed["trace"].splitlines()[-1] and "prune_channels" in failed["trace"]
 
 
 def test_without_a_reference_there_is_nothing_to_report(

@@ -116,6 +116,24 @@ def test_an_unreachable_accuracy_is_refused() -> None:
         run_search(dict.fromkeys("abc", 5), 0.01)
 
 
+def test_layers_that_cannot_be_quantized_alone_stay_in_float_first() -> None:
+    costs = {"a": 0, "b": 7, "c": 1, "d": 0, "e": 0}
+    labels, right = torch.zeros(100, dtype=torch.long), torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+
+    def make(keep: tuple[str, ...], _: str | None) -> Quantized:
+        if set(costs) - {"e"} == set(keep):
+            raise CompressError("e has no such operator")
+        return damaged(keep, costs)
+
+    def logits(model: nn.Module) -> torch.Tensor:
+        answers = right.clone()
+        answers[: model.wrong] = torch.tensor([0.0, 1.0])
+        return answers
+
+    found = search_mixed_precision(make, logits, labels, right, 0.01)
+    assert found.keep == ("e", "b") and set(found.sensitivity) == {"a", "b", "c", "d"}
+
+
 def test_after_a_collapse_other_observers_are_tried_before_layers_return_to_float() -> None:
     """The default costs 31 of 100 images, `entropy` one, `percentile` three."""
     labels, right = torch.zeros(100, dtype=torch.long), torch.tensor([[1.0, 0.0]]).repeat(100, 1)

@@ -207,6 +207,15 @@ def test_a_file_that_is_cut_short_is_refused(made: dict[str, Quantized], tmp_pat
         OnnxNetwork.read(tmp_path / "model.onnx")(images(1))
 
 
+@pytest.mark.parametrize("method", IN_A_FILE)
+def test_a_network_that_no_message_can_hold_is_refused_with_the_remedy(
+    method: str, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.quantization.onnx_ptq.MAX_BYTES", 1000)
+    with pytest.raises(CompressError, match=rf"takes 0\.0. GB in ONNX, and {method} quantizes up to 2 GB; set `meth"):
+        quantize(network, [images(4)], images(1), QuantizationConfig(), method)
+
+
 def test_what_a_library_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise KeyError("an operator")

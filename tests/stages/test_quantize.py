@@ -88,6 +88,24 @@ def test_4_bit_weights_are_measured_and_reported(done_job: Callable[[], Job]) ->
     assert "Widths of the quantized layers" in report and "4 and 8 (activations 8)" in report
 
 
+def test_a_network_whose_layers_cannot_be_compared_is_quantized_all_the_same(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpaired(*_: object, **__: object) -> None:
+        raise KeyError("conv1")
+
+    job = done_job()
+    text = job.recipe.read_text()
+    assert "calibration_images: 32" in text
+    job.recipe.write_text(text.replace("calibration_images: 32", "calibration_images: 31"))
+    monkeypatch.setattr("compress.stages.quantize.make.explain", unpaired)
+    finished = job.run_here()
+    assert finished.returncode == 0, finished.stderr
+    assert "int8: the errors of its layers cannot be measured: KeyError: 'conv1'" in finished.stderr
+    int8 = next(variant for variant in job.results()["variants"] if variant["id"] == "int8")
+    assert int8["quantization"]["method"] and "noise" not in int8["quantization"]
+
+
 def test_each_runtime_gets_a_file_by_its_method_from_the_same_float_network(done_job: Callable[[], Job]) -> None:
     results = done_job().results()
     int8 = next(variant for variant in results["variants"] if variant["id"] == "int8")

@@ -152,7 +152,6 @@ def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, 
     from compress.recipe.load import parse_recipe
     from compress.utils.errors import CompressError
 
-    dry_run.LIMIT_S = 10 * LIMIT_S  # all stages, also beside other work
     data = {"source": "image-folder", "path": str(images), "resolution": 32}
     measure = {"batches": [1], "rounds": 5, "processes": 1, "energy": "off"}
     worth = {"references": ["dense"], "tolerance": 0.5}

@@ -9,7 +9,7 @@ import pytest
 from compress.utils import boundaries
 from compress.utils.boundaries import Boundary, boundary
 from compress.utils.errors import CompressError
-from compress.utils.time_limit import time_limit
+from compress.utils.time_limit import shortened, time_limit
 
 
 def spin(seconds: float) -> None:
@@ -29,6 +29,20 @@ def test_work_in_time_is_left_alone() -> None:
     with time_limit(0.2):
         spin(0.01)
     spin(0.3)
+
+
+def test_waiting_does_not_count() -> None:
+    """A machine that is busy with other work, or was suspended, takes longer for the same."""
+    with time_limit(0.2):
+        time.sleep(0.4)
+        spin(0.05)
+
+
+def test_a_shortened_limit_leaves_some_time_to_spare_outside() -> None:
+    with pytest.raises(TimeoutError), shortened(0.25), time_limit(0.4):
+        spin(0.25)
+    with time_limit(0.4):
+        spin(0.25)
 
 
 def test_a_limit_that_is_set_already_stays() -> None:

@@ -31,6 +31,8 @@ from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
 from compress.utils.console import say
+from compress.utils.errors import first_line
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import join_words
 
 
@@ -49,7 +51,7 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         job = Calibration.of(context, stage, network)
         quantized, config, ledger, record = _calibrate(job, ledger)
         if stage.diagnose:
-            record = record.model_copy(update={"noise": job.noise(quantized, config)})
+            record = record.model_copy(update={"noise": _noise(job, quantized, config)})
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size, network.classes)
@@ -58,6 +60,18 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
     before = context.metrics(planned.parent).validation
     for line in collapse_lines(before, VariantMetrics.read(folder / METRICS).validation, record):
         say(f"  {line}")
+
+
+def _noise(job: Calibration, quantized: Quantized, config: QuantizationConfig) -> QuantizationNoise | None:
+    """Return the errors of layers; None where they cannot be measured, which does not fail the network."""
+    try:
+        return job.noise(quantized, config)
+    except Exception as error:  # what a runtime, or the pairing of two graphs, raises
+        if is_machine_fault(error):
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        say(f"  {job.stage.id}: the errors of its layers cannot be measured: {reason}")
+        return None
 
 
 @dataclass
