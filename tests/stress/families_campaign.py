@@ -5,7 +5,7 @@
     python tests/stress/families_campaign.py --summary families.json
 
 Combinations are numbered, and the same for a seed and a version of timm: several processes share them, a later one goes
-on, or takes some of them again; in a summary the last outcome of a number counts.
+on, or takes some of them again; in a summary the last outcome of a number counts. From 300 on they are of torchvision.
 
 Clean is a run that works to its end, or a refusal in one line in the dry run, before anything is trained. Findings are
 refusals after that, errors that are not ours, lines that show a library's insides, and time that ran out.
@@ -36,7 +36,8 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 from support import photographs  # noqa: E402
 
 LARGEST = 6e6  # parameters of the networks that are drawn, where a family has such
-SIDES = (32, 64)
+SIDES = {"timm": (32, 64), "torchvision": (33, 50, 64, 96)}
+TORCHVISION = 300  # combinations from this number on are of torchvision's networks
 LIMIT_S = 300.0  # of a core, so that other work on the machine does not count
 CLEAN = ("works", "refused")
 LONGEST = 400  # characters of a message that are kept, and that a line may have
@@ -69,25 +70,31 @@ class Outcome:
         return f"{self.number} {self.model}@{self.side}: {self.outcome} {self.message}"
 
 
-def families() -> dict[str, list[str]]:
-    """Return the names of timm's networks by the module that defines them."""
+def families(library: str) -> dict[str, list[str]]:
+    """Return the names of a library's networks by the module that defines them."""
+    found: dict[str, list[str]] = {}
+    if library == "torchvision":
+        from torchvision import models
+
+        for name in models.list_models(module=models):
+            found.setdefault(models.get_model_builder(name).__module__.rpartition(".")[2], []).append(name)
+        return found
     import timm
 
-    found: dict[str, list[str]] = {}
     for name in timm.list_models():
         if not name.startswith("test_"):
             found.setdefault(timm.models._registry._model_to_module[name], []).append(name)
     return found
 
 
-def draw(rng: Random, family: str, names: list[str]) -> Combination:
+def draw(rng: Random, library: str, family: str, names: list[str]) -> Combination:
     """Return a network of a family, small enough to train here, and settings for its stages."""
-    sizes = {model: _size(model) for model in rng.sample(names, min(len(names), 40))}
+    sizes = {model: _size(library, model) for model in rng.sample(names, min(len(names), 40))}
     free = [model for model, (_, side) in sizes.items() if not side] or list(sizes)  # at any side, where there are such
     small = [model for model in free if sizes[model][0] <= LARGEST]
     model = rng.choice(small) if small else min(free, key=lambda name: sizes[name][0])
     fixed = sizes[model][1]
-    side = fixed or rng.choice(SIDES)
+    side = fixed or rng.choice(SIDES[library])
     quick = {"epochs": 1, "batch": 8, "lr": 0.001}
     prune = {
         "target_macs": rng.choice((0.5, 0.7, 0.9)),
@@ -95,8 +102,8 @@ def draw(rng: Random, family: str, names: list[str]) -> Combination:
         "importance": rng.choice(("l2", "batch_norm", "taylor")),
         "ranking": rng.choice(("local", "global")),
     }
-    stages: list[dict[str, Any]] = [{"id": "dense", "kind": "train", "student": {"model": model, "resolution": side}}]
-    stages[0] |= quick
+    student = {"library": library, "model": model, "resolution": side}
+    stages: list[dict[str, Any]] = [{"id": "dense", "kind": "train", "student": student, **quick}]
     if rng.random() < 0.7:
         stages.append({"id": "pruned", "kind": "prune", "from": "dense", **prune, "repair": quick})
     method = rng.choice(("auto", "auto", "torchao", "nncf", "onnxruntime"))
@@ -106,11 +113,15 @@ def draw(rng: Random, family: str, names: list[str]) -> Combination:
     return Combination(family, model, side, tuple(stages))
 
 
-def _size(model: str) -> tuple[int, int]:
+def _size(library: str, model: str) -> tuple[int, int]:
     """Return a network's parameters, and the side of its images if it takes only one."""
     import timm
     import torch
+    from torchvision import models
 
+    if library == "torchvision":
+        network = models.get_model(model, weights=None)
+        return sum(p.numel() for p in network.parameters()), 224 if model.startswith(("vit", "maxvit")) else 0
     settings = timm.get_pretrained_cfg(model, allow_unregistered=True)
     with torch.device("meta"):
         count = sum(p.numel() for p in timm.create_model(model, num_classes=3).parameters())
@@ -184,12 +195,14 @@ def campaign(numbers: Sequence[int], seed: int, limit_s: float, work: Path) -> I
     images = work / "images"
     for number, (part, each) in enumerate((("train", 8), ("val", 4), ("test", 4))):
         photographs(images / part, each, seed=number)
-    known = families()
-    order = sorted(known)
-    Random(seed).shuffle(order)
+    known = {library: families(library) for library in SIDES}
+    orders = {library: sorted(known[library]) for library in SIDES}
+    for order in orders.values():
+        Random(seed).shuffle(order)
     for number in numbers:
-        family, folder = order[number % len(order)], work / str(number)
-        combination = draw(Random(f"{seed}/{number}"), family, known[family])
+        library = "timm" if number < TORCHVISION else "torchvision"
+        family, folder = orders[library][number % len(orders[library])], work / str(number)
+        combination = draw(Random(f"{seed}/{number}"), library, family, known[library][family])
         started = time.monotonic()
         outcome, message = in_process(combination, images, folder, limit_s)
         shutil.rmtree(folder, ignore_errors=True)
