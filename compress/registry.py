@@ -44,7 +44,7 @@ RUNTIMES: dict[str, RuntimeEntry] = {
     "litert": RuntimeEntry("compress.deployment.litert:LiteRt", (".tflite",)),
     "tensorrt": RuntimeEntry("compress.deployment.tensorrt:TensorRt", (".onnx",)),
     "coreml": RuntimeEntry("compress.deployment.coreml:CoreMl", (".mlpackage",)),
-    "tensorrt-engine": RuntimeEntry("compress.deployment.tensorrt_engine:TensorRtEngine", (".engine",)),
+    "tensorrt-engine": RuntimeEntry("compress.deployment.tensorrt_engine:TensorRtEngine", (".engine",), "cuda"),
     "inductor-cuda": RuntimeEntry("compress.deployment.inductor:Inductor", (".pt2",), "cuda"),
     "onnxruntime-cuda": _ONNX_RUNTIME._replace(device="CUDAExecutionProvider"),
     "onnxruntime-tensorrt": _ONNX_RUNTIME._replace(device="TensorrtExecutionProvider"),

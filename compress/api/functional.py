@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from compress.measurement import cuda
 from compress.measurement.compute import bit_operations, count, evaluating, macs, parameters, training_macs
 from compress.measurement.device import device_of
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
+from compress.models.heads import layers_named
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.prunable import describe_left, find_prunable
 from compress.pruning.search import prune_channels
@@ -194,12 +195,15 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = A
                 f"calibration must be batches, float tensors [b, 3, r, r], not {found}; pass one tensor as `[images]`, "
                 "and a loader that gives labels too as `[images for images, _ in loader]`"
             )
+        if batch.shape[-1] != batch.shape[-2]:
+            raise UsageError(f"calibration must be square images [b, 3, r, r], not {list(batch.shape)}; crop them")
     try:
         config = QuantizationConfig(**settings)
     except TypeError as error:
         raise UsageError(f"quantize: unknown setting: {error}") from error
     if method not in (names := of_variants()) and method != AUTO:
         raise UsageError(f"quantize: {unknown('method', method, (AUTO, *names))}")
+    config = replace(config, keep=tuple(layers_named(model, config.keep)))
     chosen = first_able(names, Demands.of(config)) if method == AUTO else method
     if chosen is None:
         raise UsageError(f"quantize: no method has all of these settings: {', '.join(settings)}; remove one")

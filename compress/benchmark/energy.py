@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from compress.benchmark.targets import BenchTargets
 from compress.measurement.counters import Counter, CounterError
 from compress.measurement.energy import measure_energy
+from compress.registry import RUNTIMES
 from compress.results import EnergyMeasurement, EnergyMeasurements
 from compress.stages.context import StageContext
 from compress.utils.boundaries import boundary
 from compress.utils.console import say, task
 
 ENERGY = "energy.json"
+ON_CPU = (None, "OpenVINOExecutionProvider")  # devices of runtimes that are the processor
 
 
 def benchmark_energy(
     context: StageContext, counter: Counter, folder: Path, leave_out: Collection[tuple[str, str | None]] = ()
 ) -> None:
     """Measure every variant in each of its runtimes at the largest batch, and write `energy.json`.
+
+    Runtimes on devices that the counter does not cover are left out.
 
     Args:
         context: Context of the run.
@@ -40,13 +45,14 @@ def benchmark_energy(
         (runtime, key, candidate)
         for runtime, by_key in targets.candidates.items()
         for key, candidate in by_key.items()
-        if targets.file(runtime, key) not in leave_out
+        if targets.file(runtime, key) not in leave_out and _covers(counter, runtime)
     ]
     with task("energy", len(wanted)) as advance:
         for runtime, key, candidate in wanted:
             with boundary("runtime", f"{key} in {runtime}"):
                 run = candidate.load(targets.threads)
-            measured = measure_energy(partial(run, targets.images(key, batch)), counter, batch)
+            guarded = partial(_run, run, targets.images(key, batch), f"{key} in {runtime}")
+            measured = measure_energy(guarded, counter, batch)
             if measured.value is None:
                 say(f"  {key} in {runtime}: no more power than the idle machine, energy unknown")
             setting, name = asdict(targets.setting(key, runtime, batch)), targets.variant[key]
@@ -55,3 +61,16 @@ def benchmark_energy(
     if not any(row.value for of_variant in rows.values() for row in of_variant):
         raise CounterError("no variant draws more power than the idle machine; stop other work on it and rerun")
     EnergyMeasurements(counter=counter.name, energy=rows).write(folder / ENERGY)
+
+
+def _run(run: Callable[[Any], object], images: Any, what: str) -> None:
+    with boundary("runtime", what):
+        run(images)
+
+
+def _covers(counter: Counter, runtime: str) -> bool:
+    """Return whether a counter covers the device that a runtime's files run on."""
+    if counter.covers_gpus or runtime not in RUNTIMES or RUNTIMES[runtime].device in ON_CPU:
+        return True
+    say(f"  {runtime} runs on a device that {counter.name} does not cover: energy unknown")
+    return False

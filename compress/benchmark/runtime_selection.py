@@ -35,7 +35,10 @@ def select_runtimes(
             by_name = {name_of(row): row for row in latency[variant] if row.batch == batch}
             rows = {name: by_name[name] for name in checks.validation if name in by_name}
             slower = {name for (name, size), ratio in ratios.items() if size == batch and is_slower(ratio)}
-            left_out = {**checks.left_out, **dict.fromkeys(checks.validation.keys() - rows.keys(), NOT_TIMED)}
+            left_out = {
+                **checks.left_out,
+                **dict.fromkeys((name for name in checks.validation if name not in rows), NOT_TIMED),
+            }
             choice = choose(rows, checks.validation, allowed, batch=batch, left_out=left_out, slower=slower)
             choices[variant] = (*choices.get(variant, ()), choice)
     return choices

@@ -30,6 +30,10 @@ class Counter(Protocol):
     def name(self) -> str:
         """Kind of counter, and the device that it covers."""
 
+    @property
+    def covers_gpus(self) -> bool:
+        """Whether it covers what GPUs of the machine draw."""
+
     def joules(self) -> float:
         """Read the energy in joules since a fixed moment.
 
@@ -71,6 +75,7 @@ class Rapl:
     """
 
     name = "RAPL package"
+    covers_gpus = False
 
     def __init__(self, packages: list[Path]) -> None:
         self._packages = packages
@@ -126,6 +131,7 @@ class ZeusCounter:
 
     name: str
     millijoules: Callable[[], float]
+    covers_gpus: bool = True
 
     def joules(self) -> float:
         try:

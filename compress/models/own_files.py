@@ -182,14 +182,23 @@ def _stored_architecture(settings: OwnModel) -> dict[str, object]:
 
 @cache
 def _has_integers(file: Path, changed: int) -> bool:
-    """Return whether an ONNX file, `changed` at a time, computes with integers; False where it cannot be read."""
+    """Return whether an ONNX file, `changed` at a time, has activations in integers; False where it cannot be read.
+
+    One that stores its weights in integers and computes with them in float does not.
+    """
     try:
         import onnx
 
-        nodes = onnx.load(file, load_external_data=False).graph.node
+        graph = onnx.load(file, load_external_data=False).graph
     except Exception:  # protobuf raises types of its own; reported when the network is loaded
         return False
-    return any(node.op_type in QUANTIZED for node in nodes)
+    stored = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if stored.issuperset(node.input):  # a constant, or a weight that is rounded
+            stored.update(node.output)
+        elif node.op_type in QUANTIZED:
+            return True
+    return False
 
 
 def variant_folder(path: Path) -> Path:

@@ -21,7 +21,8 @@ from compress.store.failures import failed_attempts, forget_failures, record_fai
 from compress.store.leases import POLL_S
 from compress.store.workers import reporting
 from compress.utils.console import console, duration, say, time_after
-from compress.utils.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line, is_interruption
+from compress.utils.machine_faults import is_disk_full
 from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
@@ -248,9 +249,18 @@ class Making:
             self._take_off(planned)
 
 
-def _time_left(job: Job) -> TimeLeft:
-    """Estimate the remaining time; this times networks for some seconds, so only for a terminal."""
-    rows = expected(job.plan, job.store, job.data)
+def _time_left(job: Job) -> TimeLeft | None:
+    """Estimate the remaining time; this times networks for some seconds, so only for a terminal.
+
+    None where a network cannot be timed: its stage says why, if it cannot be made either.
+    """
+    try:
+        rows = expected(job.plan, job.store, job.data)
+    except Exception as error:
+        if is_interruption(error) or is_disk_full(error):
+            raise
+        say(f"the time that is left is not known: {first_line(error)}")
+        return None
     total = duration(sum(row.seconds for row in rows))
     say(f"about {total} in total; see `compress-model plan` for each stage")
     return TimeLeft(rows)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compress.utils.errors import UsageError
+from compress.utils.messages import unknown
+
 
 @dataclass(frozen=True)
 class QuantizationConfig:
@@ -28,5 +31,13 @@ class QuantizationConfig:
     integer_io: bool = False  # whether images and logits of a file are integers too; LiteRT only
     device: str = "cpu"  # what calibration runs on, for methods that quantize in PyTorch
 
+    def __post_init__(self) -> None:
+        for name, allowed in ALLOWED.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise UsageError(f"quantize: {unknown(name, str(value), map(str, allowed))}")
+
+
+ALLOWED = {"bias_correction": ("off", "fast", "full"), "target": ("x86", "portable"), "linear_weight_bits": (8, 4)}
+"""Values of the settings that have few."""
 
 DEFAULT = QuantizationConfig()

@@ -10,7 +10,7 @@ from torchao.quantization.pt2e import MinMaxObserver
 
 EPS = 2**-12  # smallest scale, as in torchao's x86 quantizer
 
-MAX_VALUES = 2**20  # largest number of values of a batch, evenly spread, of which a percentile is computed
+MAX_VALUES = 2**20  # largest number of values of a batch, drawn at random, of which a percentile is computed
 
 
 class PercentileObserver(MinMaxObserver):
@@ -23,7 +23,9 @@ class PercentileObserver(MinMaxObserver):
     def forward(self, x_orig: Tensor) -> Tensor:
         """Observe an activation of any shape, and return it unchanged."""
         values = x_orig.detach().float().flatten()
-        values = values[:: max(1, len(values) // MAX_VALUES)]
+        if len(values) > MAX_VALUES:  # at random: a fixed step would always meet the same channels
+            drawn = torch.randint(len(values), (MAX_VALUES,), generator=torch.Generator().manual_seed(0))
+            values = values[drawn.to(values.device)]
         if len(values):
             ends = torch.quantile(values, torch.tensor([self.outside, 1 - self.outside], device=values.device))
             super().forward(ends.to(self.min_val.dtype))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from compress import registry
 from compress.quantization.checks import refuse_broken_weights, refuse_calibration
+from compress.quantization.choice import Demands, of_variants
 from compress.quantization.config import DEFAULT, QuantizationConfig
-from compress.quantization.four_bits import BITS
 from compress.quantization.method import Quantized, require_method
 from compress.utils.errors import CompressError, UsageError
 
@@ -28,19 +28,20 @@ def quantize(
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
 
     Raises:
-        UsageError: the method has no 4-bit weights, and they are requested.
+        UsageError: there is no such setting, or the method does not have it.
         CompressError: a package is missing, a weight is not finite, the calibration images cannot calibrate anything,
             or nothing could be quantized as requested.
     """
     record = require_method(method)
-    if config.linear_weight_bits == BITS and not record.in_file:
-        able = " or ".join(name for name in registry.QUANTIZERS if registry.quantizer(name).in_file)
-        raise UsageError(f"`method: {method}` has no weights of {BITS} bits; use {able}")
+    if record.calibrate is None:
+        raise UsageError(f"`method: {method}` quantizes the file of a runtime, not a network")
+    for key in Demands.of(config).unmet(record):
+        others = (name for name in of_variants() if key not in Demands.of(config).unmet(registry.quantizer(name)))
+        able = " or ".join(others) or f"its default; it has {', '.join(record.observers)}"
+        raise UsageError(f"`method: {method}` does not have `{key}: {getattr(config, key)}`; use {able}")
     batches = list(calibration)
     refuse_broken_weights(model)
     refuse_calibration(batches)
-    if record.calibrate is None:
-        raise UsageError(f"`method: {method}` quantizes the file of a runtime, not a network")
     quantized = record.calibrate(model, batches, example, config)
     if not quantized.layers:
         raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")

@@ -6,6 +6,7 @@ validation to `validation_logits.npy` (float32 `[images, classes]`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from torch.fx import GraphModule
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess, describe
 from compress.measurement.accuracy import accuracy_record, bits, chance
-from compress.measurement.compute import Count, bit_operations, count, parameters
+from compress.measurement.compute import FLOAT_BITS, Count, bit_operations, count, parameters
 from compress.measurement.device import on_device
 from compress.measurement.predict import Logits, predict_split
 from compress.measurement.widths import widths
@@ -85,12 +86,24 @@ def quantized_inference(
         uncounted_operators=tuple(sorted(counted.uncounted)),
         params=parameters(model),
         bytes=size,
-        weight_bits=min(weight for weight, _ in bits.values()),
-        activation_bits=min(activation for _, activation in bits.values()),
+        weight_bits=min((weight for weight, _ in bits.values()), default=FLOAT_BITS[0]),
+        activation_bits=min((activation for _, activation in bits.values()), default=FLOAT_BITS[1]),
         widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, bits)),
         quantized_convs=convolutions[0],
         total_convs=convolutions[1],
     )
+
+
+def with_fewer_products(inference: Inference, removed: int) -> Inference:
+    """Return the cost of a quantized embedding student whose class list, which is in float, lost `removed` MACs."""
+    macs = inference.macs - removed
+    rows = []
+    for row in inference.widths or ():
+        in_float = row.kind == "linear" and (row.weight_bits, row.activation_bits) == FLOAT_BITS
+        left = row.macs_share * inference.macs - (removed if in_float else 0)
+        rows.append(row.model_copy(update={"macs_share": left / macs}))
+    operations = inference.bit_operations - removed * math.prod(FLOAT_BITS)
+    return inference.model_copy(update={"macs": macs, "bit_operations": operations, "widths": tuple(rows)})
 
 
 def _counted(model: nn.Module, preprocess: Preprocess, classes: ClassList | None) -> Count:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from compress.data.prepared import ImageData
+from compress.measurement.batch_size import BatchSize
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.device import choose_device, on_device
 from compress.models.heads import classifiers
@@ -97,17 +99,23 @@ def _features(model: nn.Module, side: int) -> int:
     return heads[0].in_features if len(heads) == 1 and isinstance(heads[0], nn.Linear) else 0
 
 
-def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = TIMED_BATCH) -> float:
+def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool) -> float:
+    """Time a network by passes of `TIMED_BATCH` images, or of as many as fit into a GPU's memory."""
     device = choose_device(recipe.trainer)
+    with on_device(model.train(train), device):
+        return BatchSize(TIMED_BATCH, "timing", device).fit(partial(_timed, model, side, device, train))
+
+
+def _timed(model: nn.Module, side: int, device: torch.device, train: bool, batch: int) -> float:
+    """Return the seconds per image of the fastest of three passes."""
     images = torch.zeros(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     times = []
-    with on_device(model.train(train), device):
-        for _ in range(3):
-            started = time.perf_counter()
-            with torch.set_grad_enabled(train):
-                outputs = model(images)
-                if train:
-                    outputs.square().mean().backward()
-            float(outputs.detach().sum())  # synchronizes with the device
-            times.append(time.perf_counter() - started)
+    for _ in range(3):
+        started = time.perf_counter()
+        with torch.set_grad_enabled(train):
+            outputs = model(images)
+            if train:
+                outputs.square().mean().backward()
+        float(outputs.detach().sum())  # synchronizes with the device
+        times.append(time.perf_counter() - started)
     return min(times) / batch

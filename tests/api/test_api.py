@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,30 @@ def test_wrong_arguments_are_named_in_one_line() -> None:
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], method="mqbench")
     with pytest.raises(UsageError, match="quantize: unknown setting"):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], bits=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "onnxruntime", "observer": "histogram"}, "does not have `observer: histogram`; use torchao"),
+        ({"method": "nncf", "observer": "entropy"}, "does not have `observer: entropy`; use onnxruntime"),
+        ({"method": "torchao", "equalize": True}, "does not have `equalize: True`; use nncf"),
+        ({"method": "torchao", "bias_correction": "fast"}, "does not have `bias_correction: fast`; use nncf"),
+        ({"method": "onnxruntime", "target": "portable"}, "does not have `target: portable`; use torchao"),
+        (
+            {"method": "torchao", "linear_weight_bits": 4},
+            "does not have `linear_weight_bits: 4`; use nncf or onnxruntime",
+        ),
+        ({"linear_weight_bits": 3}, "unknown linear_weight_bits '3'; choose one of 8, 4"),
+        ({"bias_correction": "slow"}, "unknown bias_correction 'slow'"),
+        ({"keep": ("clasifier",)}, "keep: no layer matches 'clasifier'"),
+    ],
+)
+def test_settings_that_a_method_lacks_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        compress.quantize(network(), [torch.rand(2, 3, SIDE, SIDE)], **settings)
+
+
+def test_calibration_images_are_square() -> None:
+    with pytest.raises(UsageError, match=r"square images \[b, 3, r, r\], not \[2, 3, 32, 64\]"):
+        compress.quantize(network(), [torch.rand(2, 3, 32, 64)])

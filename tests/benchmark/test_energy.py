@@ -19,6 +19,7 @@ class FakeCounter:
     """An energy counter with a limited number of readings; every fourth one adds 1 kJ."""
 
     name = "made up"
+    covers_gpus = False
 
     def __init__(self, readings: int) -> None:
         self.left, self.total = readings, 0.0
@@ -86,3 +87,23 @@ def test_stated_power_gives_an_estimate_without_a_counter(done_job: Callable[[],
     assert done.returncode == 0, done.stderr
     assert "latency: taken from the store" in done.stderr
     assert all(energy["method"] == "estimated: 15 W × latency" for energy in energies(job).values())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "covered"),
+    [
+        ("pytorch", True),
+        ("onnxruntime", True),
+        ("openvino", True),
+        ("onnxruntime-cuda", False),
+        ("openvino-gpu", False),
+        ("inductor-cuda", False),
+        ("tensorrt-engine", False),
+    ],
+)
+def test_a_counter_of_the_processor_says_nothing_of_other_devices(runtime: str, covered: bool) -> None:
+    """RAPL would give a file on a GPU the little that its host draws meanwhile."""
+    counter = FakeCounter(1)
+    assert energy._covers(counter, runtime) is covered
+    counter.covers_gpus = True
+    assert energy._covers(counter, runtime)

@@ -21,6 +21,8 @@ from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_export import write_onnx
 from compress.models.onnx_model import read_onnx
 from compress.models.onnx_network import OnnxClassifier, session
+from compress.models.own_files import is_quantized
+from compress.recipe.models import OwnModel
 from compress.utils import system
 from compress.utils.errors import CompressError
 
@@ -366,3 +368,24 @@ def test_a_file_that_onnx_runtime_does_not_run_is_one_line_with_the_remedy(tmp_p
     ) as error:
         made(torch.zeros(2, 4, 8, 8))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rounded", "quantized"), [("weight", False), ("stored weight", False), ("weight and image", True)]
+)
+def test_a_file_with_rounded_weights_alone_computes_in_float(tmp_path: Path, rounded: str, quantized: bool) -> None:
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [3, 4], np.ones(12))
+    integers = helper.make_tensor("integers", TensorProto.INT8, [3, 4], np.ones(12, np.int8))
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [0.5])
+    nodes, left, source = [], "image", "integers"
+    if rounded == "weight":
+        nodes, source = [helper.make_node("QuantizeLinear", ["weight", "scale"], ["rounded"])], "rounded"
+    if "image" in rounded:
+        nodes += [helper.make_node("QuantizeLinear", ["image", "scale"], ["q"])]
+        nodes, left = [*nodes, helper.make_node("DequantizeLinear", ["q", "scale"], ["d"])], "d"
+    nodes += [helper.make_node("DequantizeLinear", [source, "scale"], ["dequantized"])]
+    nodes += [helper.make_node("MatMul", [left, "dequantized"], ["logits"])]
+    image, logits = (helper.make_tensor_value_info(*each) for each in (("image", 1, ["b", 3]), ("logits", 1, ["b", 4])))
+    graph = helper.make_graph(nodes, "it", [image], [logits], [weight, integers, scale])
+    onnx.save(helper.make_model(graph), tmp_path / "own.onnx")
+    assert is_quantized(OwnModel(source="onnx", model=str(tmp_path / "own.onnx"))) is quantized

@@ -12,6 +12,7 @@ from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import SearchResult, search_mixed_precision
+from compress.quantization.observers import percentile
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError, UsageError
@@ -160,3 +161,16 @@ def test_after_a_collapse_other_observers_are_tried_before_layers_return_to_floa
     assert search(0.31, "percentile").observer is None, "accurate enough at once"
     costs[None] = {"a": 9, "b": 0}  # nine points are no collapse
     assert search(0.01, "percentile", "entropy").observer is None
+
+
+def test_a_percentile_of_many_values_meets_all_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed step through `[tokens, channels]` would meet the same few channels each time, and clip the others."""
+    monkeypatch.setattr("compress.quantization.observers.MAX_VALUES", 4096)
+    activation = torch.zeros(1024, 16)
+    activation[:, 5] = 8.0  # every sixteenth value, at an odd place
+    observer = percentile(90.0)()
+    observer(activation)
+    assert float(observer.max_val) == 8.0
+    again = percentile(90.0)()
+    again(activation)
+    assert torch.equal(again.max_val, observer.max_val)

@@ -177,7 +177,9 @@ def test_widths_are_grouped_by_kind_and_shares_add_up_to_one(
 
 
 def test_networks_and_methods_without_4_bit_weights_are_refused(transformer: nn.Module) -> None:
-    with pytest.raises(UsageError, match="`method: torchao` has no weights of 4 bits; use nncf or onnxruntime"):
+    with pytest.raises(
+        UsageError, match="`method: torchao` does not have `linear_weight_bits: 4`; use nncf or onnxruntime"
+    ):
         quantize(transformer, [images(2)], EXAMPLE, FOUR)
     convolution = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(CompressError, match="Sequential has no linear layer whose weights could have 4 bits"):

@@ -138,7 +138,7 @@ def test_a_recipe_cannot_ask_for_what_a_method_does_not_declare(method: str) -> 
 @pytest.mark.parametrize("method", [name for name in METHODS if not quantizer(name).in_file])
 def test_4_bit_weights_are_refused_by_a_method_without_them(method: str, network: nn.Module) -> None:
     line = refused(network, [images(4)], method, QuantizationConfig(linear_weight_bits=BITS))
-    assert f"`method: {method}` has no weights of {BITS} bits" in line
+    assert f"`method: {method}` does not have `linear_weight_bits: {BITS}`" in line
 
 
 # --- What a method makes ------------------------------------------------------------------------------------------

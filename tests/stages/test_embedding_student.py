@@ -36,10 +36,11 @@ from compress.pipeline.publish import _network
 from compress.pipeline.run_folder import Log, copy_artifacts
 from compress.recipe import parse_recipe
 from compress.recipe.models import OwnModel
+from compress.results.inference import Inference, LayerWidths
 from compress.results.stored import read_artifacts
 from compress.stages.costs import CostModel
 from compress.stages.embeddings import ALL_CLASSES, TEACHER_EMBEDDINGS, _Test
-from compress.stages.evaluation import quantized_inference
+from compress.stages.evaluation import quantized_inference, with_fewer_products
 from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError, UsageError
 
@@ -539,3 +540,17 @@ def test_every_kind_of_stage_works_on_an_embedding_student(root: Path) -> None:
             if artifact.runtime == "onnxruntime":
                 assert onnx.load(loaded.path).graph.output[0].name == "embedding"
     assert ClassList.read(made.artifacts / "pruned" / "onnx").scale != ClassList.read(made.folder("pruned")).scale
+
+
+def test_cost_of_a_quantized_student_with_fewer_classes() -> None:
+    """Its class list is the part of the linear layers that is in float."""
+    rows = (("convolution", 8, 900), ("linear", 32, 100))
+    widths = tuple(
+        LayerWidths(kind=kind, weight_bits=bits, activation_bits=bits, layers=1, macs_share=macs / 1000)
+        for kind, bits, macs in rows
+    )
+    shared = {"params": 1, "bytes": 1, "weight_bits": 8, "activation_bits": 8, "quantized_convs": 1, "total_convs": 1}
+    whole = Inference(macs=1000, bit_operations=900 * 64 + 100 * 1024, uncounted_operators=(), widths=widths, **shared)
+    fewer = with_fewer_products(whole, 50)
+    assert (fewer.macs, fewer.bit_operations) == (950, 900 * 64 + 50 * 1024)
+    assert [row.macs_share for row in fewer.widths or ()] == pytest.approx([900 / 950, 50 / 950])

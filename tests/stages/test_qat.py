@@ -207,6 +207,9 @@ def test_all_convolutions_of_resnet18_are_quantized(library: str) -> None:
     [
         ("method: nncf, training: {}", "`method: nncf` quantizes a file, which cannot be trained"),
         ("observer: minmax, training: {}", "`observer` is for post-training quantization only"),
+        ("calibrate_on: unlabeled, training: {}", "`calibrate_on` is for post-training quantization only"),
+        ("training: {epochs: 0}", "no step would observe the ranges of activations; set `epochs` and"),
+        ("training: {observers_until: 0}", "no step would observe the ranges of activations; set `epochs` and"),
         ("keep_accuracy: 0.01, training: {}", "`keep_accuracy` is for post-training quantization only"),
         ("training: {ema: 0.9}", "`ema` is not supported in quantization-aware training"),
         (

@@ -22,7 +22,7 @@ from compress.models.own_files import model_path, onnx_file, own_model_files, va
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
 from compress.stages.context import METRICS, StageContext
-from compress.stages.evaluation import evaluate_stored, quantized_inference
+from compress.stages.evaluation import evaluate_stored, quantized_inference, with_fewer_products
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
 from compress.utils.console import say
@@ -69,6 +69,10 @@ def _copy(context: StageContext, label: str, source: Path, files: list[Path], fo
     details = {name: getattr(before, name) for name in ("pruning", "sparsity", "quantization")}
     ledger = Ledger.start(before.training)
     inference = before.inference if cost else None
+    architecture = Architecture.read(source)
+    if not cost and architecture.quantization:  # an embedding student, whose class list alone is another one
+        removed = ClassList.read(source).weight.size - ClassList.read(folder).weight.size
+        inference = with_fewer_products(before.inference, removed)
     evaluate_stored(context, label, folder, ledger, inference, **{k: v for k, v in details.items() if v})
 
 

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 
+CALIBRATION = frozenset(("calibrate_on", "calibration_seed", "keep_accuracy", "observer", "percentile"))
+"""Settings that quantization-aware training does not use."""
+
+
+LAYERS = 20  # layers that `keep_accuracy` quantizes alone in a network such as ResNet18
+
+
 class AwareTraining(Distillation):
     """Hyperparameters of quantization-aware training."""
 
@@ -162,9 +169,11 @@ class QuantizeStage(StageKind):
             yield f"`method: {self.method}` quantizes a file, which cannot be trained; remove `method`"
         if self.target != "x86":
             yield f"`target: {self.target}` is for post-training quantization only; remove it or `training`"
-        for key in ("observer", "keep_accuracy"):
+        for key in sorted(self.model_fields_set & CALIBRATION):
             if getattr(self, key) is not None:
                 yield f"`{key}` is for post-training quantization only; remove it or `training`"
+        if not training.epochs or not training.observers_until:
+            yield "no step would observe the ranges of activations; set `epochs` and `observers_until` above 0"
         for key in ("ema", "compile", "freeze"):
             if getattr(training, key):
                 yield f"`{key}` is not supported in quantization-aware training; remove it"
@@ -206,6 +215,8 @@ class QuantizeStage(StageKind):
         settings = {**super().key_settings(recipe), "reduce_range": self.reduce_range is not False}
         if self.diagnose:  # entries of versions without it are used again
             del settings["diagnose"]
+        if self.observer == "percentile" and self.method == "torchao":
+            settings["sample"] = "random"  # before, every so many-th value, which are of few channels
         if self.keep_accuracy is not None and self.observer is None:
             settings["observers"] = "tried"  # other observers than the default, after a collapse
         if self.method != AUTO and quantizer(self.method).in_file:
@@ -219,7 +230,10 @@ class QuantizeStage(StageKind):
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         if self.training:
             return costs.fit(planned, self.training)
-        return costs.inference(planned, self.calibration_images) + costs.evaluation(planned)
+        calibration = costs.inference(planned, self.calibration_images)
+        searched = LAYERS if self.keep_accuracy is not None else 0  # at most: where it has to look for layers
+        tried = calibration + costs.inference(planned, len(costs.data.validation.images))
+        return calibration + costs.evaluation(planned) + (searched * tried.macs, searched * tried.seconds)
 
 
 def _unmet_problem(stage: QuantizeStage, method: Method, key: str) -> str:

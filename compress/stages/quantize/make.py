@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.efficiency.collapse import COLLAPSE, blame, next_steps
-from compress.measurement.compute import macs
+from compress.measurement.compute import layer_weights, macs
 from compress.measurement.predict import split_batches
 from compress.models.architecture import Network
 from compress.models.heads import layers_named
@@ -31,9 +31,9 @@ from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
 from compress.utils.console import say
-from compress.utils.errors import first_line
-from compress.utils.machine_faults import is_machine_fault
-from compress.utils.messages import join_words
+from compress.utils.errors import first_line, is_interruption
+from compress.utils.machine_faults import is_disk_full
+from compress.utils.messages import join_words, truncate_list
 
 
 def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -52,6 +52,7 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         quantized, config, ledger, record = _calibrate(job, ledger)
         if stage.diagnose:
             record = record.model_copy(update={"noise": _noise(job, quantized, config)})
+    _say_float_layers(stage.id, network.model, quantized, config)
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size, network.classes)
@@ -62,12 +63,21 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         say(f"  {line}")
 
 
+def _say_float_layers(identifier: str, model: nn.Module, quantized: Quantized, config: QuantizationConfig) -> None:
+    """Name the layers that the method has left in float by itself, as torchao does with projections of attention."""
+    left = [name for name, _ in layer_weights(model) if name not in quantized.layers and name not in config.keep]
+    if left:
+        say(
+            f"  {identifier}: {len(left)} layers stay in float, as the method does not take them: {truncate_list(left)}"
+        )
+
+
 def _noise(job: Calibration, quantized: Quantized, config: QuantizationConfig) -> QuantizationNoise | None:
     """Return the errors of layers; None where they cannot be measured, which does not fail the network."""
     try:
         return job.noise(quantized, config)
-    except Exception as error:  # what a runtime, or the pairing of two graphs, raises
-        if is_machine_fault(error):
+    except Exception as error:  # what a runtime, or the pairing of two graphs, raises, also for a lack of memory
+        if is_disk_full(error) or is_interruption(error):
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         say(f"  {job.stage.id}: the errors of its layers cannot be measured: {reason}")
