@@ -47,33 +47,39 @@ def _collect(calibrater: Any, feeds: list[Feed]) -> None:
         percentile=calibrater.percentile,
         scenario=calibrater.scenario,
     )
+    sizes_alone = calibrater.method == "percentile" and calibrater.symmetric  # counts absolute values
     extremes: dict[str, _Extremes] = {}
     for name, values in _activations(calibrater, feeds):
         extremes[name] = _Extremes.of(values).joined(extremes.get(name))
     for name, values in _activations(calibrater, feeds):
         found, before = extremes[name], collector.histogram_dict.get(name, (0,))[0]
-        counts, edges = np.histogram(values, calibrater.num_bins, range=(-found.farthest, found.farthest))
-        record = (before + counts, edges.astype(values.dtype), found.low, found.high, found.farthest)
-        collector.histogram_dict[name] = record
+        low, high = (found.nearest, found.farthest) if sizes_alone else (-found.farthest, found.farthest)
+        counts, edges = np.histogram(np.abs(values) if sizes_alone else values, calibrater.num_bins, range=(low, high))
+        record = (before + counts, edges.astype(values.dtype), found.low, found.high)
+        collector.histogram_dict[name] = record if sizes_alone else (*record, found.farthest)
     calibrater.collector = collector
 
 
 class _Extremes(NamedTuple):
-    """The lowest and the highest of some values, and the highest of their absolute values."""
+    """The lowest and the highest of some values, and of their absolute values."""
 
     low: Any
     high: Any
+    nearest: Any
     farthest: Any
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> _Extremes:
         low, high = np.nanmin(values), np.nanmax(values)
-        return cls(low, high, np.array(max(abs(low), abs(high)), dtype=values.dtype))
+        farthest = np.array(max(abs(low), abs(high)), dtype=values.dtype)
+        return cls(low, high, np.nanmin(np.abs(values)), farthest)
 
     def joined(self, other: _Extremes | None) -> _Extremes:
         if other is None:
             return self
-        return _Extremes(min(self.low, other.low), max(self.high, other.high), max(self.farthest, other.farthest))
+        lows = min(self.low, other.low), min(self.nearest, other.nearest)
+        highs = max(self.high, other.high), max(self.farthest, other.farthest)
+        return _Extremes(lows[0], highs[0], lows[1], highs[1])
 
 
 def _activations(calibrater: Any, feeds: list[Feed]) -> Iterator[tuple[str, NDArray[Any]]]:
