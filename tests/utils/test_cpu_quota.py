@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,3 +98,46 @@ def test_no_quota_is_known_without_proc(tmp_path: Path) -> None:
 def test_this_machine_is_read() -> None:
     limit = cpu_quota()
     assert limit is None or limit > 0
+
+
+@pytest.fixture
+def real_group() -> Iterator[Path]:
+    """A control group of this machine that may use 1.5 cores; skipped where none can be made."""
+    for point, limits in (
+        (Path("/sys/fs/cgroup/cpu"), {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"}),
+        (Path("/sys/fs/cgroup"), {"cpu.max": "150000 100000"}),
+    ):
+        group = point / f"compress-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if all((group / name).exists() for name in limits):
+                for name, text in limits.items():
+                    (group / name).write_text(text)
+                yield group
+                return
+        finally:
+            group.rmdir()
+    pytest.skip("no control group with a quota can be made here")
+
+
+def test_a_real_control_group_limits_the_threads(real_group: Path) -> None:
+    code = (
+        "import os, pathlib, sys\n"
+        "pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "from compress.utils.cpu_quota import cpu_quota\n"
+        "from compress.utils.system import limit_threads, thread_count\n"
+        "limit_threads()\n"
+        "import torch\n"
+        "print(cpu_quota(), thread_count(None), torch.get_num_threads())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    call = [sys.executable, "-c", code, str(real_group)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True, env=environment)
+    quota, *threads = done.stdout.split()
+    assert float(quota) == 1.5
+    assert [int(count) for count in threads] == [1, 1], (
+        "threads beyond the quota would be stopped for a part of each period"
+    )
