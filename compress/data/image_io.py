@@ -17,14 +17,12 @@ from PIL import Image, ImageOps
 from compress.data.geometry import Geometry
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, first_line
+from compress.utils.machine_faults import is_out_of_memory
 from compress.utils.system import version_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
 )
-# Errors of the system: the file may be a fine image, so it is never skipped for them.
-SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
-
 DECODERS = ("pillow",)
 """Packages that images are decoded and resized by."""
 HUGE = 89_478_485  # pixels; PIL warns of more
@@ -91,7 +89,7 @@ def decode(image: Path | bytes, to: int | Geometry, *, draft: bool = False, max_
 
     Raises:
         BrokenImage: the image cannot be decoded or is truncated; `TooManyPixels` if it has too many.
-        CompressError: the file may not be read.
+        CompressError, MemoryError: see `open_image`.
     """
     with open_image(image, max_pixels) as opened:
         side = to.resize if isinstance(to, Geometry) else to
@@ -128,27 +126,44 @@ def open_image(image: Path | bytes, max_pixels: int | None = None) -> Iterator[I
 
     Raises:
         BrokenImage: see `decode`; also raised for errors in the body of the `with` statement.
-        CompressError: the file may not be read.
+        CompressError: the file cannot be read.
+        MemoryError: there is too little memory.
     """
     if image == b"":
         raise BrokenImage("it is empty")
+    with (
+        damage(None if isinstance(image, bytes) else str(image)),
+        pixel_limit(max_pixels) if max_pixels else nullcontext(),
+        Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened,
+    ):
+        if max_pixels and opened.width * opened.height > max_pixels:
+            raise TooManyPixels(f"{opened.width} x {opened.height} pixels are more than {max_pixels:,}")
+        yield opened
+
+
+@contextmanager
+def damage(name: str | None = None) -> Iterator[None]:
+    """Turn what PIL raises on damaged bytes into a `BrokenImage`, in whose reason an image `name` is "it".
+
+    The file may be a fine image if the system fails: that is never a `BrokenImage`.
+
+    Raises:
+        CompressError: the file cannot be read.
+        MemoryError: there is too little memory.
+    """
     try:
-        with (
-            pixel_limit(max_pixels) if max_pixels else nullcontext(),
-            Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened,
-        ):
-            if max_pixels and opened.width * opened.height > max_pixels:
-                raise TooManyPixels(f"{opened.width} x {opened.height} pixels are more than {max_pixels:,}")
-            yield opened
-    except BrokenImage:
+        yield
+    except (BrokenImage, CompressError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels(first_line(error).partition(", could")[0]) from error
     except Exception as error:  # PIL's decoders raise a dozen kinds of exception on damaged bytes
-        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
-            raise CompressError(f"{image!s} cannot be read: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
+            raise CompressError(f"{name or 'the image'} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
+        if is_out_of_memory(error):  # in a decoder written in C
+            raise MemoryError(reason) from error
+        raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(name), "it"))) from error
 
 
 class _PixelLimit:

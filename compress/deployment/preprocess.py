@@ -16,7 +16,7 @@ import numpy as np
 
 from compress.data.geometry import CropMode, Geometry
 from compress.data.source import Pixels
-from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.interpolation import Interpolation
 from compress.utils.system import cores
 
@@ -57,19 +57,15 @@ class Inputs:
         """Resize one picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
         from PIL import Image
 
-        from compress.data.image_io import BrokenImage, decode, pixels_of
+        from compress.data.image_io import damage, decode, pixels_of
 
         if isinstance(picture, np.ndarray):
             require_pixels(picture)
             picture = Image.fromarray(np.ascontiguousarray(picture))
         to = self._target()
         if isinstance(picture, Image.Image):
-            try:
+            with damage():  # it is decoded only now
                 pixels = pixels_of(picture, to)
-            except BrokenImage:
-                raise
-            except Exception as error:  # it is decoded only now, and damaged bytes raise exceptions of a dozen types
-                raise BrokenImage(first_line(error)) from error
         elif isinstance(picture, str | Path):
             pixels = decode(Path(picture), to)
         else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -117,13 +118,32 @@ def test_grey_values_of_8_bits_in_32_are_refused_as_they_would_be_black(tmp_path
                 decode(tmp_path / "a.tif", 16)
 
 
-def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+@pytest.mark.parametrize("of", [Image, Image.Image], ids=["open", "load"])
+@pytest.mark.parametrize("name", ["EACCES", "EIO", "ENOMEM", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO", "ELOOP"])
+def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch, of, name):
+    file = save(tmp_path / "a.png", gradient())
+    number = getattr(errno, name)
 
-    monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(CompressError, match=r"a.png cannot be read: Permission denied"):
-        decode(tmp_path / "a.png", 8)
+    def refuse(*args, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(of, "open" if of is Image else "resize", refuse)
+    with pytest.raises(CompressError, match=rf"a.png cannot be read: {re.escape(os.strerror(number))}"):
+        try_decode(file, 8)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
+def test_too_little_memory_is_not_a_broken_image(tmp_path, monkeypatch, error):
+    file = save(tmp_path / "a.png", gradient())
+
+    def refuse(*args, **more):
+        raise error
+
+    for of, name in ((Image.Image, "resize"), (Image, "open")):
+        monkeypatch.setattr(of, name, refuse)
+        for picture in (file, file.read_bytes()):
+            with pytest.raises(MemoryError):
+                try_decode(picture, 8)
 
 
 def test_pils_limit_is_raised_while_an_image_is_open_and_no_longer(tmp_path, monkeypatch):
