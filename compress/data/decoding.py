@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from compress.data.digests import image_digest
-from compress.data.image_io import BrokenImage, TooManyPixels, check_header
+from compress.data.image_io import BrokenImage, TooManyPixels
 from compress.data.listing import Listing, check_reading
 from compress.data.originals import FileImages, Originals, places, stored_decoder
 from compress.data.parallel import in_blocks
 from compress.data.source import Contents, Images, Part, Pixels, Raw, Source
+from compress.data.truncation import check_whole
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError, printable
@@ -67,7 +68,7 @@ def _check_names(listing: Listing) -> None:
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
-    """Decode all images into arrays below `scratch`, or only check their headers with `images: files`."""
+    """Decode all images into arrays below `scratch`, or only check that they are whole with `images: files`."""
     decoded = {name: _read_part(listing, name, settings, scratch) for name in listing.parts}
     for name, result in decoded.items():
         _check_left(listing, name, result)
@@ -78,7 +79,8 @@ def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
 
 def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
     listed, side, lazy = listing.parts[name], settings.resolution, settings.images == "files"
-    decode = partial(check_header, max_pixels=settings.max_pixels) if lazy else stored_decoder(settings, side)
+    whole = partial(check_whole, side=side, max_pixels=settings.max_pixels)
+    decode = whole if lazy else stored_decoder(settings, side)
     is_cut = name == "train" and "test" not in listing.parts
     readable, digests = np.ones(listed.count, bool), bytearray()
     broken: list[str] = []
@@ -87,7 +89,7 @@ def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -
         return decode(image), image_digest(image) if is_cut else b""
 
     path = scratch / f"{name}.bin"
-    what = f"checking headers of {name}" if lazy else f"decoding {name}"
+    what = f"checking the files of {name}" if lazy else f"decoding {name}"
     with path.open("wb") as out, task(what, listed.count) as advance:
         for row, (pixels, digest) in enumerate(in_blocks(listed.read(np.arange(listed.count)), read, advance)):
             if isinstance(pixels, BrokenImage):

@@ -109,21 +109,47 @@ def test_headers_are_checked_before(photos: Path, store: Store, write: Writer, t
     assert data.skipped == 2 and len(data.train) + len(data.validation) == 19
 
 
+@pytest.mark.parametrize("part", ["train/cat", "unlabeled/sub0", "test/cat"])
 @pytest.mark.parametrize("most", [20, 20_000], ids=["by bytes", "by pixels"])
-def test_truncated_images_that_accuracy_is_measured_on_are_found_before_training(
+def test_truncated_files_are_skipped_or_refused_before_training(
+    photos: Path, store: Store, most: int, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.data.leakage.MAX_DECODED", most)
+    photo(photos / part / "cut.jpg", 320, 240)
+    file = photos / part / "cut.jpg"
+    file.write_bytes(file.read_bytes()[:-300])
+    settings = folder(photos, images="files")
+    with pytest.raises(CompressError, match=rf"{part}/cut\.jpg \(image file is truncated.* set data.broken to skip"):
+        prepare(settings, store, 0)
+    skipped = settings.model_copy(update={"broken": "skip"})
+    data = prepare(skipped, store, 0)
+    (row,) = [row for row in data.left_out if row.kind == "image"]
+    assert (row.reason, row.count) == ("not readable", 1) and f"{part}/cut.jpg" in row.first
+    assert find_overlaps(data, store) == []
+    assert_same(prepare(skipped.model_copy(update={"images": "pixels"}), store, 0), data)
+
+
+def damage(file: Path) -> None:
+    """Overwrite the middle of a file, so that only decoding it shows that it is broken."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 60] = bytes(60)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("most", [20, 20_000], ids=["by bytes", "by pixels"])
+def test_damaged_images_that_accuracy_is_measured_on_are_found_before_training(
     photos: Path, store: Store, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compress.data.leakage.MAX_DECODED", most)
-    file = photos / "test" / "dog" / "00.png"
-    file.write_bytes(file.read_bytes()[:-300])
+    damage(photos / "test" / "dog" / "00.png")
     data = prepare(folder(photos, images="files"), store, 0)
     with pytest.raises(CompressError, match=r"photos: test/dog/00\.png is not a readable image \(.*\); remove it"):
         find_overlaps(data, store)
 
 
-def test_a_truncated_body_is_one_line_with_the_file(photos: Path, store: Store) -> None:
+def test_a_damaged_body_is_one_line_with_the_file(photos: Path, store: Store) -> None:
     file = photos / "train" / "cat" / "03.png"
-    file.write_bytes(file.read_bytes()[:-300])
+    damage(file)
     data = prepare(folder(photos, images="files", validation=0.05), store, 0)
     with pytest.raises(
         CompressError, match=r"photos: train/cat/03\.png is not a readable image \(.*\); remove it"
