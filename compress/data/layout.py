@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compress.data.left_out import HIDDEN, Tally, file_kind
-from compress.data.names import SPLIT_WORDS
+from compress.data.names import SPLIT_WORDS, is_like_split, parts_in
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import join_words, located, truncate_list
 
@@ -32,9 +32,10 @@ _FOLD = re.compile(r"(fold|split|part|subset|cv|k)[ _.-]?\d+", re.IGNORECASE)
 def find_parts(root: Path, without_test: bool) -> dict[str, str]:
     """Return the folder of each part, relative to `root`, by part; `.` for train where classes lie in `root` itself.
 
-    Split names (`train`, `Training`, `valid`, `dev`, ...) are known in any case; `seg_train` and `test_set` count as
-    well where their sub-folders are those of the others. A folder in a folder of the same name is unwrapped. With
-    `without_test`, test may be missing; without a train folder too, each folder but `unlabeled` is a class.
+    Split names (`train`, `Training`, `valid`, `dev`, ...) are known in any case; compounds (`seg_train`, `testset`,
+    `TrainImages`) count as well where their sub-folders are those of the others. A folder in a folder of the same name
+    is unwrapped. With `without_test`, test may be missing; without a train folder too, each folder but `unlabeled` is a
+    class.
 
     Raises:
         CompressError: a folder cannot be read.
@@ -49,7 +50,7 @@ def find_parts(root: Path, without_test: bool) -> dict[str, str]:
     labelled += _compound(root, others, [name for _, name in labelled])
     has_classes = any(subfolders(root / name) for _, name in labelled)
     if without_test and not has_classes and (not labelled or _are_classes(root, labelled, others)):
-        _refuse_folds(root, others)
+        _refuse_splits(root, others)
         return {"train": "."} | _by_part(root, unlabeled)
     folders = _by_part(root, [*labelled, *unlabeled])
     for part in ("train",) if without_test else ("train", "test"):
@@ -76,11 +77,7 @@ def _compound(root: Path, names: Sequence[str], exact: Sequence[str]) -> list[tu
 
     `train_station` beside `bus_stop` is a class: it shares no sub-folders with another split.
     """
-    found = []
-    for name in names:
-        parts = {SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in SPLIT_WORDS}
-        if len(parts) == 1:
-            found.append((parts.pop(), name))
+    found = [(parts.pop(), name) for name in names if len(parts := parts_in(name)) == 1]
     inside = {name: set(subfolders(root / _unwrapped(root, name))) for name in [*exact, *(name for _, name in found)]}
     return [
         (part, name)
@@ -130,13 +127,19 @@ def _unwrapped(root: Path, name: str) -> str:
     return name
 
 
-def _refuse_folds(root: Path, names: Sequence[str]) -> None:
-    """Refuse folds of a cross-validation as classes: `fold0`, `fold1`, each with the same class folders."""
-    inside = [subfolders(root / name) for name in names if _FOLD.fullmatch(name)]
-    if len(inside) == len(names) >= 2 and inside[0] and all(set(own) == set(inside[0]) for own in inside):
+def _refuse_splits(root: Path, names: Sequence[str]) -> None:
+    """Refuse splits as classes: folds `fold0` and `fold1`, or names like those of splits, with the same sub-folders."""
+    if len(names) < 2:
+        return
+    inside = subfolders(root / names[0])
+    folds, like = all(map(_FOLD.fullmatch, names)), list(filter(is_like_split, names))
+    if not inside or not (folds or (like and len(inside) >= 2)):
+        return
+    if all(set(subfolders(root / name)) == set(inside) for name in names[1:]):
+        way_out = "" if folds else f"; if they are classes, rename {truncate_list(like)}"
         raise UsageError(
-            f"data.path: {root}: {truncate_list(names)} have the same sub-folders ({truncate_list(inside[0])}): these "
-            "are splits, not classes; move them to train/, val/ and test/"
+            f"data.path: {root}: {truncate_list(names)} have the same sub-folders ({truncate_list(inside)}): these "
+            f"are splits, not classes; move them to train/, val/ and test/{way_out}"
         )
 
 

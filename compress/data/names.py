@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from compress.utils.names import same_name
@@ -14,6 +15,23 @@ SPLIT_WORDS = {
 }
 """Part of each name that a split may have."""
 MAX_DIGITS = 100  # of a numeric label
+_SHORT = {"tr": "train", "ts": "test"}  # `imagesTr`
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_FILLER = "(?:(?:data)?sets?|data|(?:image|img|photo|picture|pic|file|sample)s?|split|folder|dir)?"
+_JOINED = re.compile(f"{_FILLER}({'|'.join(SPLIT_WORDS)}){_FILLER}")
+_LIKE_SPLIT = re.compile("(?:train|test|valid|unlabel)(?!er)|.*(?:train|test|valid)$")
+
+
+def parts_in(name: str) -> set[str]:
+    """Return the parts that a compound name such as `seg_train`, `TestImages`, `trainset` or `imagesTr` may mean."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    joined = filter(None, map(_JOINED.fullmatch, words))
+    return {SPLIT_WORDS[match[1]] for match in joined} | {_SHORT[word] for word in words[1:] if word in _SHORT}
+
+
+def is_like_split(name: str) -> bool:
+    """Whether a word in a name is a split, or starts or ends like one: `birdstrain`, but not `trainer` or `valley`."""
+    return bool(parts_in(name)) or any(_LIKE_SPLIT.match(word.lower()) for word in _WORD.findall(name))
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:

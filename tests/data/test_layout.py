@@ -57,6 +57,14 @@ def refused(root: Path) -> str:
         (["seg_train/seg_train", "seg_test/seg_test"], ["train", "test"]),
         (["train/train", "test"], ["train", "test"]),
         (["train_images"], ["train"]),
+        (["trainset", "testset"], ["train", "test"]),
+        (["TrainSet", "ValSet", "TestSet"], ["train", "validation", "test"]),
+        (["TRAINDATA", "TESTDATA"], ["train", "test"]),
+        (["TrainImages", "TestImages"], ["train", "test"]),
+        (["trainImgs", "imgsVal"], ["train", "validation"]),
+        (["imagesTr", "imagesTs"], ["train", "test"]),
+        (["train2017", "val2017"], ["train", "validation"]),
+        (["train", "valset"], ["train", "validation"]),
     ],
 )
 def test_split_folders_are_known_by_every_usual_name(
@@ -111,6 +119,33 @@ def test_the_folder_inside_of_wrappers_is_suggested(
 def test_folds_are_not_classes(paint: Paint, tmp_path: Path) -> None:
     line = refused(grow(paint, tmp_path / "x", ["fold0", "fold1", "fold2"]))
     assert "fold0, fold1, fold2 have the same sub-folders (cat, dog): these are splits, not classes" in line
+
+
+@pytest.mark.parametrize("names", [["birdstrain", "birdstest"], ["train_a", "b"], ["Trainval", "Rest"]])
+def test_folders_like_splits_with_the_same_sub_folders_are_refused(
+    paint: Paint, tmp_path: Path, names: list[str]
+) -> None:
+    line = refused(grow(paint, tmp_path / "x", names))
+    assert "have the same sub-folders (cat, dog): these are splits, not classes" in line and "classes, rename " in line
+
+
+@pytest.mark.parametrize(
+    ("names", "inside"),
+    [
+        (["trainer", "tester", "evaluation_form"], ["."]),
+        (["trainer", "tester", "valley"], ["day", "night"]),
+        (["train_station", "bus_stop"], ["."]),
+        (["trainset", "bus"], ["."]),
+        (["contest", "latest"], ["all"]),
+        (["tr", "ts"], ["good", "bad"]),
+        (["device", "carnival"], ["good", "bad"]),
+    ],
+)
+def test_words_that_are_no_splits_are_classes(
+    paint: Paint, tmp_path: Path, names: list[str], inside: list[str]
+) -> None:
+    tree = find_images(grow(paint, tmp_path / "x", names, inside), without_test=True)
+    assert tree.classes == tuple(sorted(names)) and tree.folders == {"train": "."}
 
 
 def test_classes_named_like_splits_stay_classes(paint: Paint, tmp_path: Path) -> None:
