@@ -20,8 +20,12 @@ LAYOUT = (
 LABELLED = ("train", "validation", "test")
 SYSTEM_FOLDERS = frozenset(
     (
-        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information"),
-        *("__macosx", "__pycache__", "lost+found"),
+        *("@eadir", "@tmp", "#recycle", "#snapshot"),  # Synology
+        *("@recycle", "@recently-snapshot", "@__thumb"),  # QNAP
+        *("~snapshot", "lost+found", "lost.dir"),  # NetApp, Linux, Android
+        *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
+        *("__macosx", "network trash folder", "temporary items"),
+        "__pycache__",
     )
 )
 """Folders, in lower case, that systems and their tools leave in a tree: thumbnails, deleted files and such."""

@@ -30,6 +30,8 @@ from compress.utils.names import same_name
 MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
 DOUBTFUL = frozenset((*SPLIT_WORDS, "thumbnails", "thumbnail", "thumbs", "previews", "backup", "tmp", "temp", "cache"))
 """Names of class folders, in lower case, that are rarely those of classes."""
+SYSTEM_MARKS = ("@", "#", "$", "~")
+"""First characters of the names of folders that systems leave, of which `SYSTEM_FOLDERS` has the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _count_beside(root: Path, folders: dict[str, str], tally: Tally) -> None:
 
 def _notes(train: Path, classes: dict[str, list[str]], flat: bool) -> Iterator[str]:
     """Say where folders may not be the classes that are meant."""
-    doubtful = [name for name in classes if name.lower() in DOUBTFUL]
+    doubtful = [name for name in classes if name.lower() in DOUBTFUL or name.startswith(SYSTEM_MARKS)]
     if doubtful:
         yield f"{truncate_list(doubtful)} in {train.name}/ is read as a class: if it is none, move it elsewhere."
     if flat:

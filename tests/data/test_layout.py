@@ -191,6 +191,25 @@ def test_levels_that_may_be_exchanged_and_doubtful_classes_are_named(paint: Pain
     assert "thumbnails in y/ is read as a class" in first and "hold 1 folders Thumbs, whose images are read" in second
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("@eaDir", "@Recently-Snapshot", "@__thumb", "~snapshot", "$RECYCLE.BIN", "FOUND.000", "LOST.DIR"),
+        *("Network Trash Folder", "Temporary Items", ".Trash-1000"),
+    ],
+)
+def test_folders_that_systems_leave_are_no_classes(paint: Paint, tmp_path: Path, name: str) -> None:
+    tree = find_images(grow(paint, tmp_path / "x", ["."], ["bus", "car", name]), without_test=True)
+    assert tree.classes == ("bus", "car") and not tree.notes
+    assert {(row.kind, row.reason, row.count) for row in tree.left_out} == {("folder", name, 1)}
+
+
+@pytest.mark.parametrize("name", ["@new-tool", "#bin", "$extend", "~old"])
+def test_class_folders_that_look_like_a_systems_are_noted(paint: Paint, tmp_path: Path, name: str) -> None:
+    tree = find_images(grow(paint, tmp_path / "x", ["train", "test"], ["bus", name]))
+    assert f"{name} in train/ is read as a class: if it is none, move it elsewhere." in tree.notes
+
+
 # --- Unicode, order, and classes that validation lacks ------------------------------------------------------------
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
