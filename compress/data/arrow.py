@@ -166,6 +166,13 @@ def columns_of(file: Path) -> tuple[list[str], list[str]]:
         return [field.name for field in shard.schema if _holds_images(field.type)], list(shard.schema.names)
 
 
+def values_of(file: Path, column: str) -> set[str]:
+    """Distinct values of a column of a shard, as text; that of a gap is empty."""
+    with opened(file) as shard:
+        batches = itertools.chain.from_iterable(shard.batches([column], group) for group in range(len(shard.groups)))
+        return {"" if value is None else str(value) for batch in batches for value in batch.column(0).to_pylist()}
+
+
 def _holds_images(kind: pa.DataType) -> bool:
     import pyarrow.types as kinds
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compress.data import arrow, csv_file, webdataset
@@ -18,6 +18,7 @@ from compress.data.shards import find_shards
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
+from compress.scaffold.split_column import Values, columns_not_taken, find_split
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import located, truncate_list
 from compress.utils.system import version_of
@@ -33,7 +34,6 @@ LABEL_COLUMNS = (
     *("labels", "class_name", "category_name", "y", "name"),
     *("breed", "variety", "diagnosis"),
 )
-SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
 LABEL_MEMBERS = ("cls", "txt", "json")
 
 
@@ -67,6 +67,24 @@ def tables_left_out(settings: FileData) -> list[str]:
             reason = reason.removeprefix(f"{table}:1: ").replace(f"{table}:", "line ").removeprefix(f"{table} ")
             lines.append(f"{table.name} is not read: {reason}")
     return lines
+
+
+def split_columns_left_out(settings: FileData) -> Iterator[str]:
+    """Say which columns of a table are not read as the split though they are named like one, a sentence each."""
+    if isinstance(settings, CsvData) and not settings.split:
+        tables = csv_file.tables(settings.path)
+        if len(tables) == 1:
+            table = tables[0][0]
+            yield from columns_not_taken(csv_file.columns_of(table), _values_of_csv(table))
+    elif isinstance(settings, ArrowData) and not settings.split:
+        shards = _arrow_shards(settings.source, settings.path)
+        if all(part == "train" for _, part in shards):
+            first = shards[0][0]
+            yield from columns_not_taken(arrow.columns_of(first)[1], lambda column: arrow.values_of(first, column))
+
+
+def _values_of_csv(table: Path) -> Values:
+    return lambda column: {cells[column] for _, cells in csv_file.read_table(table, column, [])}
 
 
 def _detect(path: str) -> FileData:
@@ -147,7 +165,6 @@ def _columns_of_csv(table: Path) -> tuple[dict[str, str | None], CompressError |
     found = {
         "image": _first_of(IMAGE_COLUMNS, columns),
         "label": _first_of(LABEL_COLUMNS, columns),
-        "split": _first_of(SPLIT_COLUMNS, columns),
     }
     for kind, what, name in (("image", "paths", "path"), ("label", "labels", "label")):
         if found[kind] is None:
@@ -160,15 +177,15 @@ def _csv(tables: Sequence[Path], path: str) -> FileData:
     columns, problem = _columns_of_csv(tables[0])
     if problem:
         raise problem
-    if len(tables) > 1:
-        columns["split"] = None
+    if len(tables) == 1:
+        columns["split"] = find_split(csv_file.columns_of(tables[0]), _values_of_csv(tables[0]))
     return CsvData.model_validate({"source": "csv", "path": path, **columns})
 
 
 def _arrow(source: str, path: str) -> FileData:
     if version_of("pyarrow") is None:
         raise UsageError(f"{path}: {source} needs pyarrow: pip install 'compress-model[data]'")
-    shards = find_shards(path, (".parquet",)) if source == "parquet" else saved_shards(Path(path))
+    shards = _arrow_shards(source, path)
     first = shards[0][0]
     image_columns, columns = arrow.columns_of(first)
     image = _first_of(IMAGE_COLUMNS, image_columns) or next(iter(image_columns), None)
@@ -180,9 +197,13 @@ def _arrow(source: str, path: str) -> FileData:
     if label is None:
         raise UsageError(f"{first}: no column of labels among {truncate_list(columns)}; name it 'label'")
     has_splits = any(part != "train" for _, part in shards)
-    split = None if has_splits else _first_of(SPLIT_COLUMNS, columns)
+    split = None if has_splits else find_split(columns, lambda column: arrow.values_of(first, column))
     settings = {"source": source, "path": path, "image": image, "label": label, "split": split}
     return ArrowData.model_validate(settings)
+
+
+def _arrow_shards(source: str, path: str) -> list[tuple[Path, str]]:
+    return find_shards(path, (".parquet",)) if source == "parquet" else saved_shards(Path(path))
 
 
 def _webdataset(path: str) -> FileData:

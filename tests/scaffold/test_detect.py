@@ -17,7 +17,7 @@ from compress.data.csv_file import CsvData
 from compress.data.webdataset import WebData
 from compress.recipe import parse_recipe
 from compress.scaffold.detect import detect_source
-from compress.scaffold.summary import survey_lines
+from compress.scaffold.summary import survey_lines, survey_record
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
 
@@ -185,6 +185,55 @@ def test_tables_named_by_split_are_read_together(tmp_path: Path) -> None:
     data = parse_recipe(text_for(root)).data
     assert isinstance(data, CsvData) and data.path == f"{root}/{{test.csv,train.csv}}"
     assert survey_images(data).counts == {"train": [6, 6], "test": [2, 2]}
+
+
+SPLITS = {
+    "fold": (["0", "1", "2", "3"], None, "fold is not read as the split: its values are 0, 1, 2, 3; to read it, write"),
+    "set": (["A", "B", "A", ""], None, "set is not read as the split: its values are A, B;"),
+    "Subset": ([""], None, "Subset is not read as the split: it is empty;"),
+    "is_valid": (["False", "True"], None, "is_valid is not read as the split: its values are False, True;"),
+    "split": (["train", "Test"], "split", None),
+    "Partition": (["", "test"], "Partition", None),
+}
+
+
+@pytest.mark.parametrize("column", SPLITS)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_is_the_split_if_it_says_splits(tmp_path: Path, column: str, kind: str) -> None:
+    values, split, note = SPLITS[column]
+    root = folder(tmp_path / "i", cat=12, dog=12)
+    files = sorted(root.rglob("*.png"))
+    words = [values[number % len(values)] for number in range(len(files))]
+    labels = [file.parent.name for file in files]
+    if kind == "csv":
+        rows = [
+            f"{file.relative_to(tmp_path)},{label},{word}"
+            for file, label, word in zip(files, labels, words, strict=True)
+        ]
+        path = tmp_path / "list.csv"
+        path.write_text("\n".join([f"path,label,{column}", *rows]))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        content = [file.read_bytes() for file in files]
+        splits = words if column != "Partition" else [word or "train" for word in words]
+        pq.write_table(pa.table({"image": content, "label": labels, column: splits}), path := tmp_path / "x.parquet")
+    settings = detect_source(str(path))
+    assert isinstance(settings, CsvData | ArrowData) and settings.split == split
+    assert settings.test == (None if split else 0.2)
+    survey = survey_images(settings)
+    notes = [line for line in survey_lines(settings, survey) if "is not read as the split" in line]
+    assert survey_record(settings, survey)["notes"] == [line.removeprefix("  note: ") for line in notes]
+    assert len(notes) == bool(note) and all(note in line for line in notes)
+
+
+def test_a_split_column_with_a_wrong_word_is_not_passed_over(tmp_path: Path) -> None:
+    folder(tmp_path, cat=2, dog=2)
+    lines = ["path,label,split", "cat/0.png,cat,train", "dog/0.png,dog,train", "cat/1.png,cat,tset"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    with pytest.raises(UsageError, match=r"list.csv:4: unknown split 'tset'"):
+        detect_source(str(tmp_path / "list.csv"))
 
 
 def test_several_tables_that_could_be_meant_are_asked_about(tmp_path: Path) -> None:
