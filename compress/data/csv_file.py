@@ -13,14 +13,15 @@ from typing import Literal
 from pydantic import Field
 
 from compress.data.decoding import file_source
-from compress.data.image_io import ENDINGS, exists, is_file
+from compress.data.image_io import exists
 from compress.data.labels import sort_rows
-from compress.data.layout import entries_of, is_folder, subfolders
+from compress.data.layout import entries_of, is_folder
 from compress.data.left_out import Tally
 from compress.data.listing import Listing, list_files
 from compress.data.names import SPLIT_WORDS
 from compress.data.patterns import is_pattern
 from compress.data.shards import find_shards
+from compress.data.table_images import ImagesOfTable
 from compress.data.tree import is_image
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError
@@ -29,7 +30,6 @@ from compress.utils.resources import expand
 
 DELIMITERS = ",;\t|"
 TABLES = (".csv", ".tsv")
-MAX_FOLDERS = 50  # in the folder of a table, that are looked into for its images
 
 
 class CsvData(TableData):
@@ -108,75 +108,6 @@ def _count_unlisted(rows: dict[str, _Row], tally: Tally) -> None:
             file = folder / entry.name
             if is_image(entry.name) and os.path.normpath(file) not in rows and not is_folder(entry):
                 tally.add("image", "in no row of the table", file)
-
-
-class ImagesOfTable:
-    """Finds the image files that the cells of a table name.
-
-    A path starts at the folder of the table, or at one folder in it (`train/` for `train.csv`), which the first image
-    shows; the ending may be missing, and backslashes separate folders where no file has one in its name.
-    """
-
-    def __init__(self, table: Path) -> None:
-        self.table = table
-        self.folder: Path | None = None
-        self.ending = ""
-
-    def find(self, cell: str, column: str, line: int) -> Path:
-        """Return the file of a cell, or raise a `UsageError` with the likely cause."""
-        place = f"{self.table}:{line}"
-        if not cell:
-            raise UsageError(f"{place}: no path in the column {column}")
-        plain = self.table.parent / cell
-        if self.folder in (None, self.table.parent) and is_file(plain):
-            self.folder = self.table.parent
-            return plain
-        text = cell.replace("\\", "/")
-        folders = self._folders() if self.folder is None else [self.folder]
-        found = [file for folder in folders if (file := self._in(folder, text))]
-        if not found:
-            hint = self._did_you_mean(text)
-            raise UsageError(
-                f"{place}: file {one_line(cell)} not found; paths are relative to the CSV's folder or to one in it"
-                f"{hint}"
-            )
-        named = [file for file in found if file.is_relative_to(self.table.with_suffix(""))]
-        if self.folder is None and len(found) > 1 and not named and found[0] != self._in(self.table.parent, text):
-            there = truncate_list(file.parent.name for file in found)
-            raise UsageError(
-                f"{place}: {one_line(cell)} is in several folders ({there}); write the folder in the column {column}"
-            )
-        file = (named or found)[0]
-        if self.folder is None:
-            self.folder = next(folder for folder in folders if self._in(folder, text) == file)
-        return file
-
-    def _folders(self) -> list[Path]:
-        """The folder of the table, and those in it."""
-        parent = self.table.parent
-        return [parent, *(parent / name for name in subfolders(parent)[:MAX_FOLDERS])]
-
-    def _in(self, folder: Path, text: str) -> Path | None:
-        """Return the file `text` in a folder, with the ending of an image where it has none."""
-        given = folder / text
-        if is_file(given):
-            return given
-        if is_image(text):
-            return None
-        for ending in dict.fromkeys((self.ending, *sorted(ENDINGS, key=lambda one: (one != ".jpg", one)))):
-            file = folder / f"{text}{ending}"
-            if ending and is_file(file):
-                self.ending = ending
-                return file
-        return None
-
-    def _did_you_mean(self, text: str) -> str:
-        """Return a hint where the file is there without the first folders of its path."""
-        names = [name for name in text.split("/") if name not in ("", ".", "..")][:MAX_FOLDERS]
-        for start in range(1, len(names)):
-            if is_file(self.table.parent.joinpath(*names[start:])):
-                return f"; did you mean {one_line('/'.join(names[start:]))}?"
-        return ""
 
 
 def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:

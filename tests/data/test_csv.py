@@ -187,6 +187,43 @@ def test_tables_are_read_as_people_write_them(
     assert data_key(settings, 0) == data_key(plain, 0)
 
 
+@pytest.mark.parametrize(
+    ("cell", "file"),
+    [
+        ("IMG_{}", "IMG_{}.JPG"),
+        ("train/img_{}", "train/IMG_{}.JPEG"),
+        ("cat{}.jpg", "cat{}.JPG"),
+        ("cat{}.JPG", "cat{}.jpg"),
+        ("Train\\Cat{}.jpg", "train/cat{}.JPG"),
+        ("./a/../Train/{}.jpg", "train/{}.Jpg"),
+        ("caf\u00e9{}.jpg", "CAFE\u0301{}.jpg"),
+    ],
+)
+def test_a_path_may_differ_in_upper_and_lower_case(tmp_path: Path, cell: str, file: str) -> None:
+    settings = write_table(tmp_path, lambda n: f"{cell.format(n)},{LABELS[n % 3]}")
+    (tmp_path / "a").mkdir()
+    for number in range(12):
+        (tmp_path / "train" / f"{number}.jpg").rename(tmp_path / "train" / Path(file.format(number)).name)
+    found = list_images(settings)
+    assert found.counts("train") == [4, 4, 4] and not found.left_out
+    plain = write_table(tmp_path / "plain", lambda n: f"train/{n}.jpg,{LABELS[n % 3]}")
+    assert data_key(settings, 0) == data_key(plain, 0)
+
+
+@pytest.mark.parametrize(("cell", "exact"), [("a.jpg", None), ("a", None), ("a.jpg", "a.jpg"), ("a", "a.png")])
+def test_files_that_differ_only_in_case_are_asked_about_unless_one_is_named(
+    tmp_path: Path, cell: str, exact: str | None
+) -> None:
+    settings = write_table(tmp_path, lambda n: f"{n}.jpg,{LABELS[n % 3]}" if n else f"{cell},cat")
+    for name in ("A.JPG", "a.JPG", *([exact] if exact else [])):
+        shutil.copy(tmp_path / "train" / "0.jpg", tmp_path / "train" / name)
+    if exact:
+        assert list_images(settings).parts["train"].name(0) == f"train/{exact}"
+        return
+    with pytest.raises(UsageError, match=rf"train.csv:2: file {cell} not found; A.JPG, a.JPG differ from it in upper"):
+        list_images(settings)
+
+
 def test_the_images_of_another_folder_are_not_taken(tmp_path: Path) -> None:
     settings = write_table(tmp_path, lambda n: f"{n}.jpg,{LABELS[n % 3]}", name="labels.csv")
     (tmp_path / "test").mkdir()
