@@ -15,7 +15,7 @@ from pydantic import Field
 from compress.data.decoding import file_source
 from compress.data.image_io import exists
 from compress.data.labels import sort_rows
-from compress.data.layout import entries_of, is_folder
+from compress.data.layout import count_file, entries_of, is_folder
 from compress.data.left_out import Tally
 from compress.data.listing import Listing, list_files
 from compress.data.names import SPLIT_WORDS
@@ -49,7 +49,7 @@ def list_csv(settings: CsvData) -> Listing:
     rows: dict[str, _Row] = {}  # by path in its normal form
     for table, part in tables(settings.path):
         images = ImagesOfTable(table)
-        for line, cells in read_table(table, settings.image, [settings.label, settings.split]):
+        for line, cells in read_table(table, settings.image, [settings.label, settings.split], tally):
             place = f"{table}:{line}"
             file = images.find(cells[settings.image], settings.image, line)
             row = _Row(file, place, _part(cells, settings, place, part), cells[settings.label])
@@ -61,7 +61,7 @@ def list_csv(settings: CsvData) -> Listing:
     by_part = sort_rows(
         ((row.part, row.label) for row in listed), settings.classes, str(where), lambda row: listed[row].place
     )
-    _count_unlisted(rows, tally)
+    _count_unlisted(rows, {table for table, _ in tables(settings.path)}, tally)
     parts = {name: ([listed[row].file for row in kept], labels) for name, (kept, labels) in by_part.parts.items()}
     return list_files(where, by_part.classes, parts, {}, tally.rows(), by_part.notes)
 
@@ -101,18 +101,25 @@ def _check_repeated(first: _Row, row: _Row, image: str) -> None:
         raise UsageError(f"{row.place}: {image} is in {row.part}, and in {first.part} at {first.place}; remove one row")
 
 
-def _count_unlisted(rows: dict[str, _Row], tally: Tally) -> None:
-    """Count the images beside those of the table that no row names."""
+def _count_unlisted(rows: dict[str, _Row], read: set[Path], tally: Tally) -> None:
+    """Count what is beside the images of the tables that were read and in no row of them."""
     for folder in sorted({row.file.parent for row in rows.values()}):
-        for entry in entries_of(folder):
+        for entry in entries_of(folder, tally):
             file = folder / entry.name
-            if is_image(entry.name) and os.path.normpath(file) not in rows and not is_folder(entry):
+            if is_folder(entry) or file in read or os.path.normpath(file) in rows:
+                continue
+            if is_image(entry.name):
                 tally.add("image", "in no row of the table", file)
+            else:
+                count_file(tally, folder, entry.name)
 
 
-def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(
+    table: Path, image: str, others: list[str | None], tally: Tally | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a CSV with a header as (line number, cells by column). Missing cells are empty. `image` is the
-    column of image paths, `others` are columns that must be there too; None is skipped.
+    column of image paths, `others` are columns that must be there too; None is skipped. Rows of empty cells are left
+    out and counted in `tally`; an empty line is no row.
 
     The delimiter is the one of `,`, `;`, tab and `|` with which the header has the column `image`.
 
@@ -139,7 +146,9 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
     try:
         next(reader)
         for cells in reader:
-            if not any(cells):
+            if not any(map(str.strip, cells)):
+                if cells and tally is not None:
+                    tally.add("row", "empty", f"{table}:{reader.line_num}")
                 continue
             if len(cells) > len(columns):
                 raise UsageError(f"{table}:{reader.line_num}: {len(cells)} cells, but the header has {len(columns)}")

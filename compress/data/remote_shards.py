@@ -18,6 +18,7 @@ from queue import Queue
 from threading import Event, Lock, Thread
 from typing import TypeVar
 
+from compress.data.left_out import LeftOut, Tally, file_kind
 from compress.data.manifest import is_manifest, read_manifest
 from compress.data.object_names import matching
 from compress.data.patterns import fixed_folder, is_pattern, parts_of
@@ -63,6 +64,7 @@ class RemoteShards:
 
     url: str  # of the folder that the names are relative to
     shards: tuple[RemoteShard, ...]
+    left_out: tuple[LeftOut, ...] = ()  # other objects in a folder that is read as a whole, by ending
 
     @cached_property
     def identity(self) -> str:
@@ -101,7 +103,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> RemoteShards:
                 "`compress-model manifest`"
             )
         return remote
-    url, found = _find(path, endings)
+    url, found, left_out = _find(path, endings)
     if unsized := [each.name for each in found if each.bytes is None]:
         raise UsageError(
             f"data.path: {path}: the service does not state the size of {truncate_list(unsized)}; over HTTP, name the "
@@ -111,7 +113,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> RemoteShards:
     shards = (
         RemoteShard(each.name, part, each.bytes or 0, each.version) for each, part in zip(found, parts, strict=True)
     )
-    return RemoteShards(url, tuple(shards))
+    return RemoteShards(url, tuple(shards), left_out)
 
 
 def download(remote: RemoteShards) -> list[Path]:
@@ -188,8 +190,8 @@ def _in_threads(work: Callable[[T], int], items: Sequence[T]) -> Iterator[int]:
         stopped.set()
 
 
-def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
-    """Return the URL of the folder that shards are in, and those that a path stands for, in order."""
+def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo], tuple[LeftOut, ...]]:
+    """Return the URL of the folder that shards are in, those that a path stands for, in order, and what is left out."""
     scheme, _, rest = path.partition("://")
     place = PurePosixPath(rest)
     if is_pattern(rest):
@@ -197,17 +199,22 @@ def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
         if not fixed.parts:
             raise UsageError(f"data.path: {path}: the bucket cannot be a pattern; write its name")
         url, inner = f"{scheme}://{fixed}", str(place.relative_to(fixed))
-        return url, matching(url, inner)
+        return url, matching(url, inner), ()
     if place.name.lower().endswith(endings):
         url = f"{scheme}://{place.parent}"
-        return url, matching(url, place.name)
-    found = [each for each in SharedFolder(path).listing() if each.name.lower().endswith(endings)]
+        return url, matching(url, place.name), ()
+    found, tally = [], Tally()
+    for each in SharedFolder(path).listing():
+        if each.name.lower().endswith(endings):
+            found.append(each)
+        else:
+            tally.add("file", file_kind(PurePosixPath(each.name).name), each.name)
     if not found:
         kinds = " or ".join(endings)
         raise NoShardsError(
             f"data.path: {path}: no file with the extension {kinds} found; check the bucket and the folder"
         )
-    return path.rstrip("/"), found
+    return path.rstrip("/"), found, tally.rows()
 
 
 def is_downloaded(shard: RemoteShard, file: Path) -> bool:

@@ -23,7 +23,8 @@ from compress.utils.urls import is_url
 def find_shards(
     path: str, endings: tuple[str, ...], tally: Tally | None = None, limit: float | None = None
 ) -> list[tuple[Path, str]]:
-    """Find shards, in order, each with its part. Other files in the folder `path` are counted in `tally`.
+    """Find shards, in order, each with its part. Other files in the folder `path` are counted in `tally`,
+    those at a URL in `RemoteShards.left_out`.
 
     The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
     If no name has one, all shards are train. `path` is a file, a folder, a pattern or a manifest: `{000..007}` and

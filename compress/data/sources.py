@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from compress import registry
@@ -43,11 +44,12 @@ def describe_source(settings: DataSection, cache: Path | None = None) -> Content
     if not isinstance(settings, FileData) or not (settings.is_remote or _is_manifest(settings)):
         return source.contents(settings, cache)
     list_remote.cache_clear()  # of an earlier run in this process
-    if settings.is_remote and (known := recall(settings, cache)) is not None:
-        return known
-    contents = source.contents(settings, cache)
-    keep(settings, cache, contents)
-    return contents
+    contents = recall(settings, cache) if settings.is_remote else None
+    if contents is None:
+        contents = source.contents(settings, cache)
+        keep(settings, cache, contents)
+    beside = list_remote(settings.path, settings.shard_endings).left_out  # may change while the shards stay
+    return replace(contents, left_out=(*beside, *contents.left_out))
 
 
 def _is_manifest(settings: FileData) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from data.packing import SETTINGS, add, rows_of, write_csv, write_parquet, write
 from results_factory import example_record
 
 from compress.data import webdataset
+from compress.data.csv_file import CsvData
 from compress.data.folder import FolderData
 from compress.data.left_out import MAX_REASONS, OTHER, LeftOut, Tally, file_kind, left_out_line
 from compress.data.listing import list_images
@@ -154,6 +156,42 @@ def test_images_that_no_row_names_and_repeated_rows_are_counted(photos: Path, tm
     assert listed(write_csv([*rows[:-1], rows[0]], tmp_path / "t")) == {
         ("image", "in no row of the table"): 1,
         ("row", "repeats an image"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"), [([], 0), ([",,"], 1), ([" , ", ""], 1), ([",,", "", ",", ",,"], 3)], ids=str
+)
+def test_empty_rows_are_counted_and_empty_lines_are_not(
+    photos: Path, tmp_path: Path, lines: list[str], count: int
+) -> None:
+    settings = write_csv(rows_of(photos), tmp_path / "t")
+    table = tmp_path / "t" / "labels.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *rows[:5], *lines, *rows[5:]]) + "\n")
+    left_out = list_images(settings).left_out
+    assert by_reason(left_out) == ({("row", "empty"): count} if count else {})
+    assert not count or left_out[0].first == "labels.csv:7"
+
+
+@pytest.mark.parametrize("beside", ["images", "."], ids=["images in a folder", "images beside the table"])
+def test_what_is_beside_the_images_of_a_table_is_counted(photos: Path, tmp_path: Path, beside: str) -> None:
+    root = tmp_path / "t"
+    images = root / beside
+    shutil.copytree(photos / "train" / "cat", images)
+    names = sorted(file.name for file in images.iterdir())
+    rows = [f"{beside}/{name},{'cat' if number % 2 else 'dog'}" for number, name in enumerate(names)]
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    for name in ("a.heic", ".DS_Store", "other.png", "notes.txt", "@eaDir/x.jpg", ".cache/y"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(b"x")
+    assert listed(CsvData(source="csv", path=str(root / "labels.csv"), test=0.2)) == {
+        ("file", ".heic"): 1,
+        ("file", ".txt"): 1,
+        ("file", "hidden"): 1,
+        ("image", "in no row of the table"): 1,
+        ("folder", "@eaDir"): 1,
+        ("folder", ".cache"): 1,
     }
 
 

@@ -137,6 +137,27 @@ def test_what_was_found_at_a_url_is_remembered_until_a_shard_changes(
     assert len([name for name in shards_of(shard_cache) if name == "unlabeled-000.tar"]) == 2
 
 
+def test_other_objects_at_a_url_are_counted_as_they_are_now(
+    local: WebData, any_bucket: SharedFolder, tmp_path: Path
+) -> None:
+    put(Path(local.path), any_bucket)
+    remote, store = at(local, any_bucket.url), Store(tmp_path / "store")
+
+    def beside() -> dict[str, int]:
+        return {row.reason: row.count for row in prepare(remote, store, 0).left_out if row.kind == "file"}
+
+    assert beside() == {}
+    for name in ("README.md", "sub/notes.md", "sub/.DS_Store"):
+        any_bucket.write(name, b"not a shard")
+    assert beside() == {".md": 2, "hidden": 1}, "the shards are known from before"
+    folder = Path(local.path)
+    (folder / "sub").mkdir()
+    for name in ("README.md", "sub/notes.md", "sub/.DS_Store"):
+        (folder / name).write_text("not a shard")
+    here = prepare(local, store, 0).left_out
+    assert {row.reason: row.count for row in here if row.kind == "file"} == {".md": 2, "hidden": 1}
+
+
 def test_a_killed_download_resumes_with_the_shards_that_it_lacks(
     local: WebData, bucket: SharedFolder, shard_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
