@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from compress.utils.resources import expand
 
 VERSION = 1  # of the pixels; part of the store key
 PIXELS = "images.bin"
+BROKEN = "broken.json"  # names of the files that could not be decoded
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def list_ood(path: str, settings: DataSection, side: int, store: Store) -> OodFo
         CompressError: a folder cannot be read.
         UsageError: there is no such folder, or it has no image.
     """
-    folder, tally = Path(expand(path)).expanduser(), Tally()
+    folder = Path(expand(path)).expanduser()
+    tally = Tally(folder)
     if not is_folder(folder):
         raise UsageError(f"measure.ood: no folder at {folder}")
     files = tuple(image_files(folder, tally=tally))
@@ -102,21 +105,26 @@ def prepare_ood(path: str, settings: DataSection, data: ImageData, store: Store)
         raise UsageError(f"measure.ood: no readable image in {folder.path}")
     images = np.memmap(place / PIXELS, np.uint8, "r", shape=(count, 3, side, side))
     _refuse_shared(folder, images, data, store)
-    broken = Tally()
-    broken.add("image", "OOD image that cannot be decoded", folder.path, len(folder.files) - count)
+    broken = Tally(folder.path)
+    names = json.loads((place / BROKEN).read_text()) if (place / BROKEN).exists() else []  # of earlier ones unknown
+    broken.add("image", "OOD image that cannot be decoded", next(iter(names), ""), len(folder.files) - count)
     return OodImages(images, folder.key, (*folder.left_out, *broken.rows()))
 
 
 def _decode(folder: OodFolder, there: Path) -> None:
     decode = stored_decoder(folder.settings, folder.side)
+    broken = []
     with (there / PIXELS).open("wb") as file, task("decoding OOD images", len(folder.files)) as advance:
         decoded = in_blocks(iter(folder.files), decode, advance)
         for image, pixels in zip(folder.files, decoded, strict=True):
             if isinstance(pixels, TooManyPixels):  # a fine image: it is never left out
                 way_out = "raise `max_pixels` in data, or " if isinstance(folder.settings, FileData) else ""
                 raise CompressError(f"measure.ood: {image} ({pixels}); {way_out}remove the image")
-            if not isinstance(pixels, BrokenImage):
+            if isinstance(pixels, BrokenImage):
+                broken.append(str(image.relative_to(folder.path)))
+            else:
                 file.write(pixels.tobytes())
+    (there / BROKEN).write_text(json.dumps(broken))
 
 
 def _refuse_shared(folder: OodFolder, images: Pixels, data: ImageData, store: Store) -> None:

@@ -97,9 +97,7 @@ def prepare_job(
     if for_report:
         check_hosts(plan, store)
     data, remarks = prepare_data(recipe, store, log)
-    ood = prepare_ood(recipe.measure.ood, recipe.data, data, store) if for_report and recipe.measure.ood else None
-    if ood and ood.left_out:
-        say(f"measure.ood: left out {left_out_line(ood.left_out)}")
+    ood = prepare_ood_images(recipe, data, store, log) if for_report else None
     if dry_run_first:
         dry_run(plan, store, data)
     return Job(plan, store, data, log, trackers, tuple(remarks), ood)
@@ -113,6 +111,17 @@ def _check_device(recipe: Recipe, log: Log) -> None:
     log.write("device", device=describe(device))
     if device.type != "cpu":
         say(f"device: {describe(device)}")
+
+
+def prepare_ood_images(recipe: Recipe, data: ImageData, store: Store, log: Log) -> OodImages | None:
+    """Return the images of `measure.ood`, if it names a folder; what of it was left out is said and logged."""
+    if not recipe.measure.ood:
+        return None
+    ood = prepare_ood(recipe.measure.ood, recipe.data, data, store)
+    if ood.left_out:
+        say(f"measure.ood: left out {left_out_line(ood.left_out)}")
+    log.write("ood", images=len(ood.images), left_out=[asdict(row) for row in ood.left_out])
+    return ood
 
 
 def prepare_data(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
+from compress.data.left_out import LeftOut
 from compress.data.ood import OodImages
 from compress.data.prepared import ImageData
 from compress.efficiency.files import FileKey, base_key, file_keys
@@ -13,6 +15,7 @@ from compress.efficiency.intervals import MIN_IMAGES
 from compress.efficiency.ood import SCORES, VERSION, Placements, auroc_loss, placements
 from compress.efficiency.per_class import LEVEL, holm
 from compress.pipeline.file_units import FileUnit, file_units
+from compress.results.left_out import LeftOutRecord
 from compress.results.ood import Auroc, AurocLoss, OodChange, OodDetection, OodFile
 from compress.results.stored import predictions_file
 from compress.results.variant import Variant
@@ -40,25 +43,27 @@ def read_ood(
             scores = np.load(predictions_file(store.path(unit.key), unit.name))
             known, ood = scores[:, : len(data.test)], scores[:, len(data.test) :]
             found[unit.file] = {name: placements(*pair) for name, *pair in zip(SCORES, known, ood, strict=True)}
-    left_out = sum(row.count for row in images.left_out)
-    return detection(plan.references, variants, found, left_out) if found else None
+    return detection(plan.references, variants, found, images.left_out) if found else None
 
 
-def detection(references: Sequence[str], variants: Sequence[Variant], found: Found, left_out: int) -> OodDetection:
+def detection(
+    references: Sequence[str], variants: Sequence[Variant], found: Found, left_out: Sequence[LeftOut]
+) -> OodDetection:
     """Describe the scores of networks and files, and compare them with those of every reference.
 
     Args:
         references: Ids of the references.
         variants: All variants.
         found: Placements of the same test images and OOD images.
-        left_out: Files in the folder that are not among the OOD images.
+        left_out: What is in the folder and not among the OOD images, by reason.
     """
     keys = [key for key in file_keys(variants) if key in found]
     first = found[keys[0]][SCORES[0]]
     return OodDetection(
         images=len(first.ood),
         test_images=len(first.known),
-        left_out=left_out,
+        left_out=sum(row.count for row in left_out),
+        left_out_by_reason=tuple(LeftOutRecord(**asdict(row)) for row in left_out),
         files=tuple(_file(key, found[key]) for key in keys),
         changes=tuple(change for reference in references for change in _changes(reference, keys, variants, found)),
     )

@@ -19,6 +19,7 @@ from compress.data.prepared import ImageData, Split
 from compress.efficiency.intervals import PairedDifference, paired_difference
 from compress.efficiency.per_class import ClassPair, adjusted_by_class
 from compress.measurement.accuracy import chance, softmax
+from compress.results.left_out import LeftOutRecord
 from compress.results.per_image import encode_labels
 from compress.results.predictions import (
     ClassChange,
@@ -28,7 +29,7 @@ from compress.results.predictions import (
     Move,
     Prediction,
 )
-from compress.results.run import DataSummary, LeftOutRecord
+from compress.results.run import DataSummary
 from compress.stages.planned import Plan
 from compress.store.store import Store
 

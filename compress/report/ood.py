@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from compress.data.left_out import left_out_line
 from compress.efficiency.files import name_of
 from compress.efficiency.ood import SCORES
 from compress.report import formats as f
 from compress.report.file_rows import FileRow, changes_by_file, merge_files, shown_reference
 from compress.report.tables import Column, Table, make_table
-from compress.results import OodChange, OodFile, RunRecord
+from compress.results import OodChange, OodDetection, OodFile, RunRecord
 
 OodRow = FileRow[OodFile, OodChange]
 
@@ -62,17 +63,22 @@ def ood_rows(record: RunRecord) -> list[OodRow]:
     ]
 
 
+def _left_out(found: OodDetection) -> str:
+    if found.left_out_by_reason:
+        return f" Left out of the folder: {f.plain(left_out_line(found.left_out_by_reason))}."
+    return f" {found.left_out:,} files of the folder were left out." if found.left_out else ""  # as earlier runs say it
+
+
 def ood_tables(record: RunRecord) -> list[Table]:
     """Lay out how well images of none of the classes are told; nothing where it was not measured."""
     found = record.ood
     if found is None:
         return []
-    left_out = f" {found.left_out:,} files of the folder were left out." if found.left_out else ""
     note = (
         f"{found.test_images:,} test images against {found.images:,} images of none of the classes, at the same side: "
         "the probability that a test image has the higher score (50% is chance), by the maximum softmax probability "
         f"and by the energy of the logits. Lost: against {f.plain(shown_reference(record))} on the same images. Shown "
-        f"at 5% with Holm's correction for both scores of all rows.{left_out}"
+        f"at 5% with Holm's correction for both scores of all rows.{_left_out(found)}"
     )
     rows = merge_files(ood_rows(record), COLUMNS)
     return [make_table("ood", "Out-of-distribution images", note, COLUMNS, rows)]

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from compress.results.base import Count, Fraction, Interval, Record
 from compress.results.inference import Precision, Runtime
+from compress.results.left_out import LeftOutRecord
 
 
 class Auroc(Record):
@@ -55,5 +56,6 @@ class OodDetection(Record):
     images: Count = Field(description="OOD images")
     test_images: Count = Field(description="Test images")
     left_out: Count = Field(description="Files in the folder that are no images, or cannot be decoded")
+    left_out_by_reason: tuple[LeftOutRecord, ...] = Field((), description="What was left out of the folder, by reason")
     files: tuple[OodFile, ...] = Field(description="Networks and files")
     changes: tuple[OodChange, ...] = Field(description="Against every reference")

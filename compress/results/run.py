@@ -10,6 +10,7 @@ from compress.results.base import Count, Fraction, Hexadecimal, Record, absent
 from compress.results.deployment import Deployment, DeploymentFit
 from compress.results.headline import Headline, SavingInMonths
 from compress.results.hosts import HostMeasurement
+from compress.results.left_out import LeftOutRecord
 from compress.results.ood import OodDetection
 from compress.results.predictions import ClassChanges, Disagreements
 from compress.results.quality import QualityChange
@@ -88,15 +89,6 @@ class Environment(Record):
             threads=self.threads,
             cpu_quota=self.cpu_quota,
         )
-
-
-class LeftOutRecord(Record):
-    """Files, folders, rows or members of one kind that were left out for one reason."""
-
-    kind: str = Field(description="file, folder, row, member, image or image per epoch")
-    reason: str = Field(description="Ending of the files, name of the folders, or why")
-    count: Count = Field(description="How many")
-    first: str = Field(description="The first of them")
 
 
 class DataSummary(Record):

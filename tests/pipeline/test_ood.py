@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from results_factory import example_record
 from results_factory import variant as make_variant
 from support import Job, follows_the_schema
 
+from compress.data.left_out import LeftOut
 from compress.data.ood import prepare_ood
 from compress.data.prepared import ImageData, Split
 from compress.data.sample import SampleData
 from compress.deployment.open_vino import OpenVino
 from compress.efficiency.ood import SCORES, placements
+from compress.pipeline.job import prepare_ood_images
 from compress.pipeline.ood import detection
+from compress.pipeline.run_folder import Log
+from compress.recipe import parse_recipe
 from compress.report import render_markdown
 from compress.report.ood import ood_tables
 from compress.report.remarks import reservations
@@ -29,6 +34,7 @@ from compress.utils.errors import CompressError, UsageError
 
 SETTINGS = SampleData(source="cifar10-sample")
 RNG = np.random.default_rng(0)
+LEFT_OUT = (LeftOut("file", ".heic", 2, "a.heic"), LeftOut("folder", "@eaDir", 1, "@eaDir"))
 KNOWN, OOD = RNG.normal(2, 1, 300), RNG.normal(0, 1, 200)
 
 
@@ -41,7 +47,7 @@ def record() -> RunRecord:
     }
     variants = tuple(map(make_variant, energy))
     headline = example_record().headline.model_copy(update={"reference": "base"})
-    ood = detection(["base"], variants, found, left_out=3)
+    ood = detection(["base"], variants, found, left_out=LEFT_OUT)
     update = {"variants": variants, "quality_changes": (), "headline": headline, "efficiency": (), "ood": ood}
     return example_record().model_copy(update=update)
 
@@ -55,12 +61,42 @@ def test_a_variant_that_tells_them_worse_is_named_and_nothing_else() -> None:
     (table,) = ood_tables(run)
     rows = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
     assert rows["same"]["shown to be worse by"] == "none shown" and rows["blind"]["shown to be worse by"] == "energy"
-    assert rows["base"]["lost by softmax (95%)"] == "reference" and "3 files of the folder were left out" in table.note
+    assert rows["base"]["lost by softmax (95%)"] == "reference" and rows["base"]["files"]
+    assert table.note.endswith("Left out of the folder: 2 files (.heic 2), 1 folder (@eaDir 1).")
     figures = [heading for heading, figure in zip(table.headings, table.figures, strict=True) if figure]
     assert figures and all(tooltip(table.key, heading) for heading in figures)
     assert run.ood and [(each.images, each.test_images) for each in [run.ood]] == [(200, 300)]
+    assert run.ood.left_out == 3 and [row.reason for row in run.ood.left_out_by_reason] == [".heic", "@eaDir"]
     assert "ood" not in example_record().model_dump(mode="json")
     assert "Out-of-distribution" not in render_markdown(example_record())
+
+
+def test_results_that_have_only_the_number_of_files_left_out_are_read_and_shown() -> None:
+    old = record().model_dump(mode="json")
+    del old["ood"]["left_out_by_reason"]
+    (table,) = ood_tables(RunRecord.model_validate(old))
+    assert table.note.endswith(" 3 files of the folder were left out.")
+
+
+def test_what_is_left_out_is_logged(tmp_path: Path) -> None:
+    data = data_of(np.full((2, 3, 32, 32), 9, np.uint8))
+    folder = tmp_path / "others"
+    (folder / "deep").mkdir(parents=True)
+    Image.new("L", (40, 20), 7).save(folder / "grey.png")
+    for name in ("deep/broken.png", "notes.txt"):
+        (folder / name).write_text("x")
+    recipe = parse_recipe(
+        f"data: {{source: cifar10-sample}}\nmeasure: {{ood: {folder}}}\n"
+        "stages: [{id: s, kind: train, student: resnet18}]"
+    )
+    for _ in range(2):  # newly decoded, and from the store
+        found = prepare_ood_images(recipe, data, Store(tmp_path / "store"), Log(tmp_path / "log.jsonl"))
+        event = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+        assert event["event"] == "ood" and found and event["images"] == len(found.images) == 1
+        assert event["left_out"] == [
+            {"kind": "file", "reason": ".txt", "count": 1, "first": "notes.txt"},
+            {"kind": "image", "reason": "OOD image that cannot be decoded", "count": 1, "first": "deep/broken.png"},
+        ]
 
 
 def data_of(images: np.ndarray) -> ImageData:
@@ -106,12 +142,14 @@ def test_a_run_scores_networks_and_files_and_makes_nothing_again(
     for number in range(40):
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "notes.txt").write_text("x")
     wanted = ("--no-dry-run", "--set", f"measure.ood={folder}")
     fails_in_openvino(job, wanted, monkeypatch)
     done = job.run_here(*wanted)
     assert done.returncode == 0, done.stderr
     results = job.results()
     follows_the_schema(results)
+    assert [row["reason"] for row in results["ood"]["left_out_by_reason"]] == [".txt"]
     assert results["run"]["made"] == [] and "latency: taken from the store" in done.stderr
     assert (results["ood"]["images"], results["ood"]["test_images"]) == (40, 120)
     found = {(each["variant"], each["runtime"]) for each in results["ood"]["files"]}
