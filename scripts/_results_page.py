@@ -11,16 +11,19 @@ from statistics import mean
 
 import yaml
 from _results_charts import pictures
-from _results_kept import Group, Page, Point, Published, PublishedTraining, Row, Run, Section, rows
+from _results_kept import Group, Page, Point, Published, PublishedTraining, Result, Row, Run, Section, rows
 
 from compress.efficiency import doublings
+from compress.efficiency.comparison import latency_basis
 from compress.efficiency.compute import compute_in_full
+from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
 from compress.report import formats as f
 from compress.report.page import markdown
 from compress.report.tables import Column, Table, make_table
-from compress.results import Variant
+from compress.results import Variant, VariantSavings
 from compress.utils.errors import UsageError
+from compress.utils.precision import file_name
 
 
 def top1_cell(row: Row) -> str:
@@ -37,12 +40,12 @@ def latency_cell(row: Row) -> str:
     return ", ".join(filter(None, (row.spread(lambda result: result.p50_ms, f.milliseconds), row.results[0].runtime)))
 
 
-def against_cell(reference: str, row: Row) -> str:
+def against_cell(reference: str, batch: int, row: Row) -> str:
     """Whether equal accuracy is granted, and the doublings that this saves."""
     if row.results[0].variant.id == reference:
         return "reference"
     found = [
-        variant
+        (result, variant)
         for result in row.results
         for savings in result.run.record.efficiency
         for variant in savings.variants
@@ -50,15 +53,32 @@ def against_cell(reference: str, row: Row) -> str:
     ]
     if not found:
         return f.UNKNOWN
-    granted = [variant for variant in found if variant.granted]
+    granted = [(result, variant) for result, variant in found if variant.granted]
     share = f" in {len(granted)} of {len(found)}" if len(found) > 1 else ""
     if not granted:
-        return "<br>".join(f"not granted: {f.points(v.accuracy_difference, v.difference_ci95)}" for v in found)
-    file = "" if granted[0].file == row.results[0].runtime else f"by its file for {granted[0].file}: "
-    if (granted[0].doublings.macs or 0) < 0 or not is_saving(granted[0]):
+        return "<br>".join(f"not granted: {f.points(v.accuracy_difference, v.difference_ci95)}" for _, v in found)
+    first = granted[0][1]
+    name = file_name(first.file, first.file_precision)
+    file = "" if name == row.results[0].runtime else f"by its file for {name}: "
+    if (first.doublings.macs or 0) < 0 or not is_saving(first):
         return f"{file}as accurate{share}, not cheaper"
-    saved = [f"{f.signed(v.doublings.macs)} in MACs, {f.signed(v.doublings.latency)} in time" for v in granted]
+    saved = [f"{f.signed(v.doublings.macs)} in MACs, {_in_time(reference, batch, r, v)}" for r, v in granted]
     return f"{file}granted{share}: {'<br>'.join(dict.fromkeys(saved))}"
+
+
+def _in_time(reference: str, batch: int, result: Result, saved: VariantSavings) -> str:
+    """Doublings of latency by the granted file at the batch of the section, else at the batch that is named.
+
+    Kept results do not say which files of the reference count: the fastest of all never favours the variant.
+    """
+    if saved.latency_basis is None or saved.latency_basis.batch == batch:
+        return f"{f.signed(saved.doublings.latency)} in time"
+    of = next(variant for variant in result.run.record.variants if variant.id == reference)
+    base, own = ([row for row in v.inference.latency if row.batch == batch] for v in (of, result.variant))
+    basis = latency_basis(base, own, {*map(name_of, base)}, {file_name(saved.file, saved.file_precision)})
+    if basis is None:
+        return f"{f.signed(saved.doublings.latency)} in time at batch {saved.latency_basis.batch}"
+    return f"{f.signed(doublings(basis.ratio))} in time"
 
 
 def section_table(section: Section, found: Sequence[Row], letters: bool) -> Table:
@@ -75,7 +95,7 @@ def section_table(section: Section, found: Sequence[Row], letters: bool) -> Tabl
     ]
     if section.reference:
         heading = f"against {markdown(section.reference)}, in doublings"
-        columns.append(Column(heading, partial(against_cell, section.reference), False))
+        columns.append(Column(heading, partial(against_cell, section.reference, section.batch), False))
     if letters:
         columns.append(Column("run", lambda r: r.letter, False))
     return make_table(section.key, section.title, section.note, columns, found)
@@ -140,7 +160,7 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
 _flop = f.known(lambda value: f"{f.count(value)}FLOP")
 
 
-def _spent(macs: float) -> str:
+def _spent(macs: float | None) -> str:
     return f.count(macs) if macs else "not counted"  # of a network that existed before the run
 
 

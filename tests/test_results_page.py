@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import runpy
 import shlex
@@ -200,6 +201,44 @@ def test_files_of_one_runtime_in_two_precisions_are_not_mixed(script: SimpleName
     whole, halved = ([row[4], row[5]] for row in cells(page) if row[0] == "distilled")
     assert halved == ["22.4 MB", "1.25 ms, openvino fp16"]
     assert whole == ["44.8 MB", whole[1]] and whole[1].endswith(" ms, openvino") and not whole[1].startswith("1.25")
+
+
+def test_doublings_in_time_are_of_the_batch_of_the_section(script: SimpleNamespace, root: Path) -> None:
+    path = root / "recipes" / "results" / "seed-0" / "results.json"
+    results = json.loads(path.read_text())
+    timed = {v["id"]: v["inference"]["latency"] for v in results["variants"]}
+    own = next(row["p50_ms"] for row in timed["int8"] if (row["runtime"], row["batch"]) == ("openvino", 1))
+    for row in timed["distilled"]:
+        row |= {"rounds_ms": [], "p50_ms": row["p50_ms"] * (1.0 if row["batch"] == 16 else 0.5)}
+    path.write_text(json.dumps(results))
+    fastest = min(row["p50_ms"] for row in timed["distilled"] if row["batch"] == 1)
+
+    def in_time(batch: int) -> str:
+        page = page_of(script, root, {"batch": batch, "runtimes": ["openvino"], "reference": "distilled"})
+        return next(row[-1] for row in cells(page) if row[0] == "int8")
+
+    saved = next(each for each in results["efficiency"] if each["reference"] == "distilled")["variants"]
+    granted = next(variant for variant in saved if variant["id"] == "int8")
+    assert in_time(16).endswith(f", {granted['doublings']['latency']:+.2f} in time")
+    assert in_time(1).endswith(f", {math.log2(fastest / own):+.2f} in time") and in_time(1) != in_time(16)
+    for rows in timed.values():
+        rows[:] = [row for row in rows if row["batch"] == 16]
+    path.write_text(json.dumps(results))
+    assert in_time(1).endswith(f"{in_time(16).rpartition(', ')[2]} at batch 16")
+
+
+def test_a_granted_file_in_half_precision_is_named_where_the_row_has_another(
+    script: SimpleNamespace, root: Path
+) -> None:
+    path = root / "recipes" / "results" / "seed-0" / "results.json"
+    results = json.loads(path.read_text())
+    for each in results["efficiency"]:
+        for variant in each["variants"]:
+            variant["file_precision"] = "fp16"
+    path.write_text(json.dumps(results))
+    page = page_of(script, root, {"batch": 16, "runtimes": ["openvino"], "reference": "distilled"})
+    row = next(row for row in cells(page) if row[0] == "int8")
+    assert row[-1].startswith("by its file for openvino fp16: granted"), row[-1]
 
 
 def test_training_compute_is_compared_in_flop(script: SimpleNamespace, root: Path) -> None:
