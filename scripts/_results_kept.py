@@ -49,6 +49,7 @@ class PublishedTraining(Settings):
     """The training compute that others took to an accuracy."""
 
     name: str
+    target: Fraction  # top-1 that it was tuned for, which ours must have too to be beside it
     top1: Fraction
     flop: float  # floating point operations, 2 per MAC
     source: str
@@ -86,7 +87,7 @@ class Reached(Settings):
 
     runs: tuple[str, ...]
     variant: str
-    target: Fraction  # top-1 that its mean must reach
+    target: Fraction  # top-1 that its mean must reach; shown where the lower end of the interval does too
 
 
 class Page(Settings):

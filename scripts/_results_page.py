@@ -138,12 +138,21 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
             (row,) = rows(group, [runs[name] for name in entry.runs], page.batch, ())
             if (reached := mean(result.top1 for result in row.results)) < entry.target:
                 raise UsageError(f"page.yml: {entry.variant} has {reached:.2%}, not {entry.target:.0%}; remove it")
-            yield from (Compared(row, entry.target, each) for each in published.training if each.top1 >= entry.target)
+            if not (same := [each for each in published.training if each.target == entry.target]):
+                raise UsageError(
+                    f"page.yml: no training in published.yml has the target {entry.target:.0%}; correct it"
+                )
+            yield from (Compared(row, entry.target, each) for each in same)
 
     def saved(each: Compared, with_pretraining: bool) -> str:
         macs = [_training_macs(result.variant, with_pretraining) for result in each.row.results]
         known = [value for value in macs if value is not None]
-        return f.signed(doublings(each.other.flop / (2 * mean(known)))) if len(known) == len(macs) else "not stated"
+        if len(known) < len(macs):
+            return "not stated"
+        low = min(result.ci95[0] for result in each.row.results)
+        doubt = f"{each.target:.0%} not shown: the interval's lower end is {f.percent(low)}"
+        value = doublings(each.other.flop / (2 * mean(known))) or 0.0
+        return f.signed(value) if low >= each.target or value <= 0 else f"{f.signed(value)}, {doubt}"
 
     columns: list[Column[Compared]] = [
         Column("target", lambda c: f"{c.target:.0%}"),
@@ -205,6 +214,8 @@ TRAINING = """\
 
 Doublings are log2 of the published training compute divided by ours; below zero, ours took more. MACs of ours count as
 2 FLOP each. The last column adds in full what the teacher, and weights that the student starts from, were trained with.
+A target is shown where the lower end of our interval reaches it; without that, doublings above zero are no
+claim.
 """
 PUBLISHED = """\
 ## Published figures
