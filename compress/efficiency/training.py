@@ -96,6 +96,8 @@ def training_efficiency(
 ) -> tuple[TrainingEfficiency, ...]:
     """Compare every variant that was trained or made from one that was with every baseline trained on labels.
 
+    Controls, and what is quantized from them, claim no saving and have no rows.
+
     A baseline is a `train` stage with its `match` stages, other than the variant's own teacher: the earliest of their
     curves counts, so that it has the best schedule for every accuracy. The first point at or above P counts for the
     baseline. A variant must stay there to the end of its training, unless its best point is kept. P is the accuracy of
@@ -119,12 +121,17 @@ def training_efficiency(
     rows: list[TrainingEfficiency] = []
     for variant in variants:
         own = _own_curve(variant, by_id, curves)
-        if own is not None and by_id[own.id].kind not in (BASELINE, LONGER):
+        if own is not None and not _is_control(by_id[own.id]):
             teacher = trained_teacher(variant, by_id)
             others = {name: lengths for name, lengths in baselines.items() if by_id[name] is not teacher}
             pairs = [_pair(by_id[name], lengths, variant, own) for name, lengths in others.items()]
             rows += _with_primary([row for pair in pairs for row in pair.rows(trend, date, targets)])
     return tuple(rows)
+
+
+def _is_control(variant: Variant) -> bool:
+    """Whether a variant is what others are held against: a baseline, or a control of a variant."""
+    return variant.kind in (BASELINE, LONGER) or variant.control is not None
 
 
 def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[str, Curve]) -> Curve | None:

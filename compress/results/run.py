@@ -158,7 +158,9 @@ class RunRecord(Record):
         (), description="Compute to reach an accuracy on validation"
     )
     months: tuple[SavingInMonths, ...] = Field(
-        (), description="Savings and losses in months of the recipe's trend, granted ones only"
+        (),
+        description="Savings and losses in months of the recipe's trend: of inference where granted, of training at "
+        "the variant's own accuracy; none of controls",
     )
     class_changes: tuple[ClassChanges, ...] = Field(
         (), description="Changes by class on the test images, by reference and variant"

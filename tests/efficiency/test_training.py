@@ -56,6 +56,13 @@ def test_baseline_that_never_gets_there_gives_a_bound_without_months() -> None:
     assert row.months_of_growth is None and row.months_of_gap is None
 
 
+def test_controls_claim_no_saving_nor_does_what_is_quantized_from_them() -> None:
+    control = Control(of="pruned", gain=0.1, gain_ci95=(0, 0.2))
+    shrunk = learner("shrunk", "shrink", ((10, 0.6),), control=control)
+    small = learner("small", "quantize", (), shrunk, macs=11)
+    assert {row.variant for row in rows(SCRATCH, DISTILLED, shrunk, small)} == {"distilled"}
+
+
 def test_a_teacher_is_no_baseline_of_its_students() -> None:
     taught = DISTILLED.model_copy(update={"parent": "scratch"})
     half = learner("half", "prune", ((90, 0.6),), taught)
