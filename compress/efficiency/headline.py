@@ -176,6 +176,7 @@ def _training(
             against=own.baseline,
             doublings=t,
             bound=bound,
+            censored=own.censored,
             ci95=full.doublings_ci95,
             bracket=full.bracket,
             curves="top1",

@@ -12,14 +12,13 @@ import numpy as np
 from compress.efficiency.compute import BASELINE, continued, earlier_macs, trained_teacher
 from compress.efficiency.curves import Curve, Floats, Reached, earliest, measured_curves, reach
 from compress.efficiency.months import in_months
-from compress.results.base import MacsBracket, OpenInterval
+from compress.results.base import Censored, MacsBracket, OpenInterval
 from compress.results.savings import PretrainingRatio, TrainingEfficiency, Trend
 from compress.results.variant import Variant
 
 LONGER = "match"  # the kind of stage that trains a baseline for as much compute as a variant took
 QUANTIZED = "quantize"
 
-Censored = Literal["baseline", "variant", "both"]
 TargetOf = Literal["variant", "baseline", "recipe"]
 
 

@@ -176,9 +176,9 @@ def _training(training: TrainingDoublings | None, variant: str, reference: str, 
     if bound is None and abs(t) <= NONE:
         whole = ", earlier training included" if earlier else ""
         return f"Making it took the same training compute as {against}{whole}, so it offsets none of {GAP}."
-    than, figure = f"{against}, which never reached {variant}'s accuracy", f"t at least {f.signed(t)}"
-    if bound != "at least":
-        than, figure = against, f"t {'at most' if bound else '='} {f.signed(t)}{_signed_interval(training.ci95)}"
+    never = f", which never reached {variant}'s accuracy" if training.censored == "baseline" else ""
+    between = "" if bound == "at least" else _signed_interval(training.ci95)
+    than, figure = f"{against}{never}", f"t {bound or '='} {f.signed(t)}{between}"
     gain = t > NONE
     limit = "" if bound is None else "at least " if gain == (bound == "at least") else "at most "
     compute = "training compute, earlier training included," if earlier else "training compute"

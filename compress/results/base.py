@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -28,6 +28,9 @@ OpenInterval = tuple[float | None, float | None]
 
 PAIRED_OR_BALANCED = "Tango's paired score interval; of balanced accuracy, made of Tango's by class"
 """Interval of a difference of two accuracies, in descriptions."""
+
+Censored = Literal["baseline", "variant", "both"]
+"""Which of two curves of training never reaches an accuracy."""
 
 MacsBracket = tuple[Count, Count | None]
 """MACs below and at or above something; null where it is never reached."""

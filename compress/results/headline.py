@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import PAIRED_OR_BALANCED, Count, Fraction, Interval, Number, OpenInterval, Record
+from compress.results.base import (
+    PAIRED_OR_BALANCED,
+    Censored,
+    Count,
+    Fraction,
+    Interval,
+    Number,
+    OpenInterval,
+    Record,
+    absent,
+)
 from compress.results.inference import Batch, Precision, Runtime
 from compress.utils.metric_name import MetricName
 
@@ -61,6 +71,7 @@ class TrainingDoublings(Record):
     against: str = Field(description="Variant whose training compute is compared")
     doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
     bound: Bound | None = Field(None, description="Whether t is only a bound")
+    censored: Censored | None = absent("Which of the two curves never reaches the accuracy: why t is a bound")
     ci95: OpenInterval | None = Field(None, description="95% interval of t; null for a ratio of two totals")
     bracket: OpenInterval | None = Field(None, description="What the measured points of the two curves leave of t")
     curves: Literal["top1"] | None = Field(

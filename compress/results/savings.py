@@ -8,6 +8,7 @@ from pydantic import Field
 
 from compress.results.base import (
     PAIRED_OR_BALANCED,
+    Censored,
     Count,
     Fraction,
     Interval,
@@ -262,9 +263,7 @@ class TrainingEfficiency(Record):
         description="Compute of the baseline over the variant's: a lower bound if censored is baseline, an upper bound "
         "if it is variant; null if both are, or if there is only a bracket"
     )
-    censored: Literal["baseline", "variant", "both"] | None = Field(
-        description="Which of the two never reaches the target; null if both reach it"
-    )
+    censored: Censored | None = Field(description="Which of the two never reaches the target; null if both reach it")
     doublings: float | None = Field(description="log2 of the ratio, a bound where the ratio is one")
     doublings_ci95: OpenInterval | None = Field(
         None,

@@ -138,12 +138,22 @@ def test_training_compute_that_is_not_known_offsets_nothing(results: Results) ->
             "took at least 2.00 doublings (4.00x) more training compute than scratch (t at most",
         ),
         (None, None, (None, -2.0), "so it offsets none of the training gap: it adds at least 15.0 months, once."),
+        (
+            None,
+            None,
+            (2.0, None),
+            "took at least 2.00 doublings (4.00x) less training compute than scratch (t at least",
+        ),
         (None, None, (-1.0, 2.0), "Its training compute against scratch cannot be determined: no offset of"),
         (None, "both", None, "Its training compute against scratch cannot be determined: no offset of"),
     ],
 )
 def test_a_bound_is_stated_as_one(
-    results: Results, t: float | None, censored: str | None, bracket: tuple[float | None, float] | None, words: str
+    results: Results,
+    t: float | None,
+    censored: str | None,
+    bracket: tuple[float | None, float | None] | None,
+    words: str,
 ) -> None:
     compared(results, doublings=t, censored=censored, bracket=bracket)
     assert words in sentence(derive(results))
