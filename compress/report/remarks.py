@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from compress.efficiency.collapse import COLLAPSE, blame, next_steps
@@ -86,14 +86,23 @@ def _failure(failed: Failure) -> str:
 
 
 def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, Variant] | None:
-    """Loss against the nearest ancestor that it collapsed against, where its parent had not collapsed before."""
-    _, *ancestors = ancestry(variant, by_id)
+    """Loss against the nearest ancestor that it collapsed against, where its parent had not collapsed before.
+
+    None of a control, which is there to show that it loses; what is made from one is compared with nothing before it.
+    """
+    _, *ancestors = _down_from_control(ancestry(variant, by_id))
     for ancestor in ancestors:
         lost = round(ancestor.accuracy.top1 - variant.accuracy.top1, 9)
         before = round(ancestor.accuracy.top1 - ancestors[0].accuracy.top1, 9)
         if lost >= COLLAPSE:
             return (lost, ancestor) if before < COLLAPSE else None
     return None
+
+
+def _down_from_control(line: Sequence[Variant]) -> Sequence[Variant]:
+    """Return the part of a line of ancestors, the youngest first, that starts at its youngest control."""
+    first = next((at for at, variant in enumerate(line) if variant.control), len(line))
+    return line[: first + 1]
 
 
 def _largest_step(variant: Variant, ancestor: Variant, by_id: Mapping[str, Variant]) -> Variant:

@@ -274,6 +274,20 @@ def test_a_file_that_is_not_slower_is_deployed_instead(results: Results) -> None
     )
 
 
+def test_a_control_that_loses_is_no_warning(results: Results) -> None:
+    """`pruned` as a control that lost 9 points, and a quantized one that lost 2 more."""
+    for number, correct in ((3, 1835), (4, 1785)):
+        accuracy = {"top1": correct / N, "correct": correct, "right": None}
+        results["variants"][number]["accuracy"] |= accuracy
+        for file in results["variants"][number]["artifacts"]:
+            file |= {"top1": correct / N, "right": None}
+    assert any(line.startswith("int8 lost 11.0 points") for line in warnings(derive(results)))
+    results["variants"][3]["control"] = {"of": "distilled", "gain": 0.09, "gain_ci95": [0.08, 0.1]}
+    assert not any(" lost " in line for line in warnings(derive(results)))
+    results["variants"][3]["accuracy"] |= {"top1": 0.5, "correct": N // 2}
+    assert not any(line.startswith("pruned lost") and "distilled" in line for line in warnings(derive(results)))
+
+
 def test_a_file_that_is_slower_at_the_batch_of_the_headline_is_not_the_one_to_deploy(results: Results) -> None:
     for row in results["variants"][4]["inference"]["latency"]:
         if row["batch"] == 16:
