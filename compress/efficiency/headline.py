@@ -7,7 +7,7 @@ from math import log2
 
 from compress.efficiency.compute import compute_in_full
 from compress.efficiency.files import name_of
-from compress.efficiency.months import in_months, known_doublings, shown
+from compress.efficiency.months import closed, in_months, known_doublings, shown
 from compress.efficiency.slower import against_float, ever_slower
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
@@ -180,7 +180,7 @@ def _training(
             ci95=full.doublings_ci95,
             bracket=full.bracket,
             curves="top1",
-            months=in_months(shown(t, bound), trend, date, training=True),
+            months=in_months(shown(t, bound), trend, date, training=True, ci95=closed(full.doublings_ci95, t, bound)),
         )
     before, after = (compute_in_full(by_id[name]) for name in (reference, variant))
     if not before or not after:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.efficiency.months import is_above_zero
 from compress.gap.growth_fit import COMPUTE
 from compress.gap.points import BEST_RATE, FP32_RATE, Points
 from compress.report import formats as f
+from compress.report import months
 from compress.report.gap import rounded
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import DEFAULT_TREND
@@ -178,16 +180,17 @@ def _mark_gap(frame: Frame, basis: Basis) -> None:
 def _mark_saving(frame: Frame, basis: Basis) -> None:
     """Mark the largest saving of training compute at the end of the line of compute: it is a single step.
 
-    A saving of at most so much may be none.
+    A saving of at most so much, or one whose interval includes 0, may be none.
     """
-    savings = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0 and saving.bound != "at most"]
+    possible = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0 and saving.bound != "at most"]
+    savings = [saving for saving in possible if is_above_zero(saving.doublings_ci95)]
     best = max(savings, key=lambda saving: saving.doublings or 0, default=None)
     if best is None:
         return
     high = basis.growth ** (basis.end - frame.start)
     bound = f"{best.bound} " if best.bound else ""
     label = f"{f.plain(best.variant)}, once:\n{bound}{f.signed(best.doublings)} doublings,\n"
-    label += f"{bound}{best.months_of_gap:.1f} months of gap"
+    label += f"{bound}{best.months_of_gap:.1f} months of gap{months.interval(best.gap_interval)}"
     x = basis.end + 0.05 * frame.span
     _arrow(frame, x, high / 2 ** (best.doublings or 0), high, label, "->", frame.look.saving)
 

@@ -7,6 +7,7 @@ import math
 from compress.efficiency.compute import earlier_macs, start_macs, teacher_macs
 from compress.efficiency.files import base_file, name_of
 from compress.efficiency.metric import METRIC_WORDS
+from compress.efficiency.months import is_above_zero
 from compress.report import formats as f
 from compress.results import (
     Headline,
@@ -138,9 +139,10 @@ def _months(saved: InferenceDoublings, trend: Trend | None) -> str:
 
 
 def _span(months: float, ends: tuple[float, float] | None = None) -> str:
-    """2.5 months [2.2 to 2.8], of a gain or of a loss."""
-    low, high = sorted(map(abs, ends)) if ends else (None, None)
-    return f"{abs(months):.1f} months" + (f" [{low:.1f} to {high:.1f}]" if low is not None else "")
+    """2.5 months [2.2 to 2.8], of a gain or of a loss; what is below 0 is the other of the two."""
+    sign = 1 if months >= 0 else -1
+    low, high = sorted(sign * end for end in ends) if ends else (None, None)
+    return f"{abs(months):.1f} months" + (f" [{low:.1f} to {high:.1f}]".replace("-", "−") if low is not None else "")
 
 
 def _compared(record: RunRecord) -> list[Variant]:
@@ -195,15 +197,14 @@ def _curves(first: Headline) -> str:
 
 def _offset(training: TrainingDoublings, t: float) -> str:
     """Whether doublings of training compute offset anything of the gap, and how many months."""
-    low, high = training.ci95 or (t, t)
-    low, high = (training.doublings if end is None and training.bound else end for end in (low, high))
+    _, high = training.ci95 or (t, t)
     worth = training.months.months_of_gap
     months = _span(worth, training.months.gap_interval) if worth is not None else None
     least = "at least " if training.bound else ""
     if t > 0:
         if training.bound == "at most":
             return f"and whether that offsets any of {GAP} is not known"
-        unsure = low is None or low <= 0
+        unsure = not is_above_zero(training.ci95)
         size = f"{least}{months} of {GAP}, once" if months else f"some of {GAP}, once"
         return f"which offsets {size}" + (", or none: the interval includes 0" if unsure else "")
     if training.bound == "at least":

@@ -75,11 +75,12 @@ def _bars(first: Headline) -> list[_Bar]:
 
 
 def _ends(training: TrainingDoublings, months: float | None) -> tuple[float, float] | None:
-    """The interval of t in months, at the trend's own rate."""
+    """The interval of the months of t; at least that of t itself, which results of earlier versions leave out of it."""
+    joined = training.months.growth_interval
     if months is None or not training.ci95 or not training.doublings or None in training.ci95:
-        return None
-    low, high = (end * months / training.doublings for end in training.ci95 if end is not None)
-    return min(low, high), max(low, high)
+        return joined
+    ends = [end * months / training.doublings for end in training.ci95 if end is not None]
+    return min(*ends, *(joined or ())), max(*ends, *(joined or ()))
 
 
 def _draw(axes: Axes, row: int, bar: _Bar) -> None:

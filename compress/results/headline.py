@@ -41,11 +41,11 @@ class Months(Record):
     """Doublings as months of growth; and of gap, where they are of training compute and the gap grows."""
 
     months_of_growth: float | None = Field(description="12 x doublings / log2(growth); null beyond the trend's data")
-    growth_interval: Interval | None = Field(None, description="Its interval, by that of the growth")
+    growth_interval: Interval | None = Field(None, description="Its interval, by those of growth and doublings")
     months_of_gap: float | None = Field(
         description="12 x doublings / (log2(growth) - log2(hardware)); null for inference, which offsets none"
     )
-    gap_interval: Interval | None = Field(None, description="Its interval, by those of both growths")
+    gap_interval: Interval | None = Field(None, description="Its interval, by those of both growths and of doublings")
     hold: str | None = Field(None, description="How often the same saving would be needed to hold the gap")
     reason: str | None = Field(None, description="Why months are null that the trend gives in other years")
 
@@ -120,4 +120,5 @@ class SavingInMonths(Months):
     variant: str = Field(description="Id of the variant")
     against: str = Field(description="Id of the variant that it is counted against")
     doublings: float | None = Field(description="Doublings; negative for a loss, null where not even a sign is known")
+    doublings_ci95: OpenInterval | None = absent("95% interval of doublings of training compute")
     bound: Bound | None = Field(None, description="Whether they are only a bound; one on a loss has no months")

@@ -21,14 +21,16 @@ from compress.results import RunRecord, SavingInMonths
 from compress.utils.errors import UsageError
 
 
-def run(doublings: float, censored: str | None = None) -> RunRecord:
+def run(
+    doublings: float, censored: str | None = None, ci95: tuple[float | None, float | None] | None = None
+) -> RunRecord:
     """The example with one doubling of inference compute, and so many of training compute."""
     record = example_record()
     entry = record.efficiency[0]
     int8 = next(each for each in entry.variants if each.id == "int8")
     saved = int8.model_copy(update={"doublings": int8.doublings.model_copy(update={"macs": 1.0})})
     pair = next(pair for pair in record.training_efficiency if pair.primary)
-    full = pair.with_teacher_pretraining.model_copy(update={"doublings": doublings})
+    full = pair.with_teacher_pretraining.model_copy(update={"doublings": doublings, "doublings_ci95": ci95})
     learned = pair.model_copy(update={"with_teacher_pretraining": full, "censored": censored})
     efficiency = (entry.model_copy(update={"variants": (saved,)}),)
     return record.model_copy(update={"efficiency": efficiency, "training_efficiency": (learned,)})
@@ -75,6 +77,29 @@ def test_only_training_delays_the_gap() -> None:
     assert inference.months_of_growth == pytest.approx(5.9, abs=0.05) and inference.months_of_gap is None
     assert training.months_of_gap == pytest.approx(15, abs=0.1)
     assert training.hold == "To hold the gap, you would need this again every 15.0 months."
+
+
+def test_months_of_training_have_the_uncertainty_of_the_doublings_too() -> None:
+    trend, exact, unsure = (months("epoch-fp32", run(1.0, ci95=ci95), 2024)[-1] for ci95 in (None, (1, 1), (0.5, 2.0)))
+    assert trend.gap_interval is not None and trend.gap_interval == pytest.approx(exact.gap_interval)
+    assert unsure.gap_interval is not None and unsure.months_of_gap and unsure.doublings_ci95 == (0.5, 2.0)
+    for end, by_trend, times in zip(unsure.gap_interval, trend.gap_interval, (0.5, 2.0), strict=True):
+        distance = math.hypot(math.log(by_trend / unsure.months_of_gap), math.log(times))
+        assert abs(math.log(end / unsure.months_of_gap)) == pytest.approx(distance)
+    assert unsure.growth_interval is not None and unsure.growth_interval[1] > 2 * 12 / math.log2(4.1)
+
+
+@pytest.mark.parametrize("ci95", [(-0.5, 2.5), (None, 2.5)])
+def test_doublings_that_may_be_none_hold_nothing(ci95: tuple[float | None, float]) -> None:
+    saving = months("epoch-fp32", run(1.0, ci95=ci95), 2024)[-1]
+    assert saving.hold is None and saving.months_of_gap
+    if ci95[0] is None:
+        assert saving.gap_interval is None
+    else:
+        assert saving.gap_interval is not None and saving.gap_interval[0] < 0 < saving.gap_interval[1]
+        assert cells.of_gap(saving).startswith("+7.5 [−3.8 to +18.")
+    sure = months("epoch-fp32", run(1.0, "baseline", (0.5, None)), 2024)[-1]
+    assert sure.hold and sure.gap_interval and sure.gap_interval[0] < 3.8
 
 
 def test_a_trend_is_not_extrapolated() -> None:

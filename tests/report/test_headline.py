@@ -179,8 +179,14 @@ def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> N
 
 def test_an_interval_that_includes_no_offset_says_so(results: Results) -> None:
     compared(results, doublings=1.0, censored=None, doublings_ci95=[-0.2, 2.0])
-    said = sentence(derive(results))
-    assert "which offsets 7.5 months of the training gap, once, or none: the interval includes 0." in said
+    record = derive(results)
+    assert (
+        "which offsets 7.5 months [−1.5 to 15.0] of the training gap, once, or none: the interval includes 0."
+        in sentence(record)
+    )
+    basis = basis_of(Trend(**record.efficiency[0].trend.model_dump()), *GAP_YEARS, record.months)
+    chart = gap_svg(basis, *GAP_YEARS)
+    assert chart and "months of gap" not in chart and not any(saving.hold for saving in record.months)
 
 
 def test_fewer_bits_alone_have_no_months_and_no_break_even(results: Results) -> None:
