@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from compress.efficiency.deployment import energy_on, matches, matching, on_device, setting
-from compress.efficiency.files import HasFile, is_quantized, name_of
+from compress.efficiency.files import HasFile, name_of
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float
 from compress.registry import PYTORCH
@@ -14,6 +14,7 @@ from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, 
 from compress.results.hosts import HostMeasurement
 from compress.results.savings import FileSavings, Savings
 from compress.results.variant import Variant
+from compress.utils.messages import significant
 from compress.utils.precision import HALF
 
 Figure = tuple[float | None, str]
@@ -47,10 +48,10 @@ def deployment_fits(
     Returns:
         One fit per device. `meets` is False where a budget is not met, True where all are and there is a file
         for the device's runtime, else None: not measured, or nothing to measure. A variant is as accurate as
-        the reference on a device if it is granted, and so is its file for the device's runtime; a file that was
-        not run here counts by its variant. `best` is the cheapest variant (by MACs, then bit operations) that
-        is as accurate and meets all budgets, or None; `open` are those that are as accurate and not ruled out
-        by what was measured, the cheapest first. Both leave out variants that are slower there than their FP32
+        the reference on a device if it is granted, and so is its file for the device's runtime, which goes for
+        the reference too; a file that was not run here counts by its variant. `best` is the cheapest variant (by
+        MACs, then bit operations) that is as accurate and meets all budgets, or None; `open` are those that are
+        as accurate and not ruled out, the cheapest first. Both leave out variants that are slower there than their FP32
         variant, if that one is as accurate and meets all budgets too.
     """
     entry = savings[0]
@@ -85,8 +86,8 @@ def _as_accurate(variants: Sequence[Variant], entry: Savings, runtime: str | Non
     """
     granted: dict[str, Sequence[FileSavings]] = {each.id: each.files for each in entry.variants if each.granted}
     for variant in variants:
-        if variant.id == entry.reference:  # its FP32 files are the network that it stands for
-            granted[variant.id] = entry.reference_files if is_quantized(variant) else ()
+        if variant.id == entry.reference:
+            granted[variant.id] = entry.reference_files
     deployed = {name: _deployed(files, runtime) for name, files in granted.items()}
     return {name for name, file in deployed.items() if file is None or file.top1 is None or file.granted_adjusted}
 
@@ -172,13 +173,17 @@ def _size(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
 
 
 def _energy(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
-    """Joules per image; without a counter, estimated from the device's power and marked so."""
+    """Joules per image; by the device's maximum power they are an upper bound, which can only be met."""
     if not known:
         return None, OTHER_DEVICE
     energy = energy_on(variant, profile)
     if energy.value is None:
         return None, f"no energy is known in {setting(profile)}"
-    return energy.value, str(energy.method)
+    limit, method = profile.budgets.energy_j, str(energy.method)
+    is_bound = profile.watts is not None and not method.startswith("measured")
+    if is_bound and limit is not None and energy.value > limit:
+        return None, f"at most {significant(energy.value)} J, {method}"
+    return energy.value, method
 
 
 FIGURES: dict[BudgetName, Callable[[Variant, DeviceProfile, bool], Figure]] = {

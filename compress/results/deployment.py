@@ -81,7 +81,7 @@ class VariantFit(Record):
 
     id: str = Field(description="Id of the variant")
     as_accurate: bool = Field(
-        description="Whether it is the reference, or granted equal accuracy with it, also in its file for the runtime"
+        description="Whether it is the reference or granted equal accuracy with it, and so is its file for the runtime"
     )
     budgets: tuple[BudgetCheck, ...] = Field(description="Every budget")
     meets: bool | None = Field(

@@ -189,8 +189,14 @@ def test_energy_is_measured_or_estimated_and_says_which() -> None:
     profiles = [profile(budgets={"energy_j": 0.4}, watts=watts) for watts in (25, None)]
     savings = [entry(reference="plain", others=("measured",))]
     powered, powerless = deployment_fits([measured, plain], savings, profiles, EPYC)
-    assert verdicts(powered, "energy_j") == {"measured": (0.3, "met"), "plain": (0.5, "not met")}  # 25 W × 20 ms
-    assert [fit.budgets[0].basis for fit in powered.fits] == ["measured: RAPL", "estimated: 25 W × latency"]
+    assert verdicts(powered, "energy_j") == {"measured": (0.3, "met"), "plain": (None, "not measured")}
+    bases = [fit.budgets[0].basis for fit in powered.fits]
+    assert bases == ["measured: RAPL", "at most 0.5 J, estimated: 25 W × latency"], "25 W × 20 ms"
+    below = profile(budgets={"energy_j": 0.6}, watts=25)
+    (met,) = deployment_fits([measured, plain], savings, [below], EPYC)
+    assert verdicts(met, "energy_j")["plain"] == (0.5, "met"), "the maximum power is an upper bound"
+    (missed,) = deployment_fits([measured], savings, [profile(budgets={"energy_j": 0.2}, watts=25)], EPYC)
+    assert verdicts(missed, "energy_j")["measured"] == (0.3, "not met")
     assert verdicts(powerless, "energy_j") == {"measured": (0.3, "met"), "plain": (None, "not measured")}
 
 
@@ -261,6 +267,16 @@ def test_a_quantized_reference_stands_for_its_best_file_only() -> None:
     for runtime, accurate in (("openvino", True), ("ncnn", False)):
         profiles = [profile(budgets={"size_mb": 1}, runtime=runtime)]
         assert deployment_fits([reference], [savings], profiles, EPYC)[0].fits[0].as_accurate is accurate
+
+
+def test_files_of_a_float_reference_are_held_to_its_network() -> None:
+    """A file of an FP32 reference may be far less accurate, as in FP16 or by another converter."""
+    half = of_file("litert", False).model_copy(update={"precision": "fp16"})
+    files = (of_file("pytorch", True), of_file("openvino", True), of_file("ncnn", False), half)
+    savings = entry().model_copy(update={"reference_files": files})
+    for runtime, accurate in (("pytorch", True), ("openvino", True), ("ncnn", False), ("litert", False)):
+        (found,) = deployment_fits(ALL, [savings], [profile(budgets={"size_mb": 1e3}, runtime=runtime)], EPYC)
+        assert (found.fits[0].id, found.fits[0].as_accurate) == ("dense", accurate), runtime
 
 
 @pytest.mark.parametrize(
