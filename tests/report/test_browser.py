@@ -75,6 +75,8 @@ CHARTS = """
 })
 """
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
+# Cells whose text goes beyond them.
+CUT = "[...document.querySelectorAll('th, td')].filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.innerText)"
 COLUMN = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map((row) => row.cells[4].innerText)"
 HEADING = "document.querySelectorAll('table')[0].tHead.rows[0].cells[4]"
 
@@ -100,6 +102,7 @@ def check(browser: Browser, page: Path, width: int, scheme: str) -> None:
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
     shown, window = browser.value(WIDTHS)  # with everything unfolded
     assert shown <= window
+    assert browser.value(CUT) == []
 
 
 def charts_are_readable(browser: Browser, page: Path, width: int, scheme: str) -> list[dict[str, Any]]:
