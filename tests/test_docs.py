@@ -41,7 +41,7 @@ from compress.recipe.data import DataSection
 from compress.recipe.models import Student
 from compress.results import RunRecord
 from compress.results.read import RESULTS, read_run
-from compress.utils.resources import ASSETS
+from compress.utils.resources import ASSETS, DEFAULT_TREND
 from compress.utils.system import version_of
 
 CHECKOUT = Path(compress.__file__).parents[1]
@@ -347,6 +347,11 @@ def test_recipe_snippets_are_valid(snippet: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}]}
     parse_recipe(yaml.safe_dump(recipe | yaml.safe_load(snippet)))
+
+
+def test_the_default_trend_of_the_configs_is_that_of_recipes() -> None:
+    text = " ".join((CHECKOUT / "configs" / "README.md").read_text().split())
+    assert f"The default of `trend:` is `{DEFAULT_TREND}`." in text
 
 
 def test_readme_is_short() -> None:
