@@ -6,7 +6,7 @@ the images, by the delta method.
 
 A variant that is less accurate anyway is less accurate on corrupted images too. A corruption is shown to hurt where the
 loss on its images, as a mean over the severities, is beyond the loss on the same images without it: the mean of that
-difference over the images is above 0 at 5%, after Holm's correction for all corruptions.
+difference over the images is above 0 at 5%, after Holm's correction for all corruptions of all files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Excess:
     Attributes:
         loss: Accuracy lost on the corrupted images, mean over the severities.
         beyond: Estimate of that less the accuracy lost on the images as they are.
-        p_adjusted: p-value of `beyond` being 0 where it is above, after Holm's correction for all corruptions; else 1.
+        p_adjusted: p-value of `beyond` being 0 where it is above, after Holm's correction; else 1.
         shown: Whether the corruption is shown to hurt the variant more than the reference.
     """
 
@@ -55,16 +55,29 @@ class Excess:
     shown: bool
 
 
-def excess_losses(reference: Corrupted, variant: Corrupted) -> dict[str, Excess]:
-    """Compare the losses of a variant under each corruption with its loss on the same images without it."""
+def excess_losses(reference: Corrupted, files: Sequence[Corrupted]) -> list[dict[str, Excess]]:
+    """Compare the losses of files under each corruption with their loss on the same images without it.
+
+    All corruptions of all files are tested together; those of files with equal predictions count once.
+    """
+    found = [_beyond_clean(reference, file) for file in files]
+    tested = list(dict.fromkeys((name, beyond) for losses in found for name, (_, beyond) in losses.items()))
+    adjusted = dict(zip(tested, holm([each.p_above_zero for _, each in tested]), strict=True))
+    enough = len(reference.clean) >= MIN_IMAGES
+    return [
+        {
+            name: Excess(loss, beyond, adjusted[name, beyond], enough and adjusted[name, beyond] <= LEVEL)
+            for name, (loss, beyond) in losses.items()
+        }
+        for losses in found
+    ]
+
+
+def _beyond_clean(reference: Corrupted, variant: Corrupted) -> dict[str, tuple[float, Estimate]]:
+    """Return the loss under each corruption, and the estimate of what of it is beyond the loss without."""
     clean = reference.clean.astype(np.float64) - variant.clean
     losses = {name: (rows.astype(np.float64) - variant.rows[name]).mean(0) for name, rows in reference.rows.items()}
-    beyond = {name: mean_of(loss - clean) for name, loss in losses.items()}
-    adjusted = holm([each.p_above_zero for each in beyond.values()])
-    return {
-        name: Excess(float(losses[name].mean()), estimate, p_value, p_value <= LEVEL and len(clean) >= MIN_IMAGES)
-        for (name, estimate), p_value in zip(beyond.items(), adjusted, strict=True)
-    }
+    return {name: (float(loss.mean()), mean_of(loss - clean)) for name, loss in losses.items()}
 
 
 def mean_corruption_error(reference: Corrupted, variant: Corrupted) -> Estimate | None:

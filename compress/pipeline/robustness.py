@@ -15,7 +15,7 @@ from compress.data.prepared import ImageData
 from compress.efficiency.confidence import Estimate
 from compress.efficiency.files import FileKey, base_key, file_keys
 from compress.efficiency.intervals import paired_difference, wilson
-from compress.efficiency.robustness import Corrupted, excess_losses, mean_corruption_error
+from compress.efficiency.robustness import Corrupted, Excess, excess_losses, mean_corruption_error
 from compress.pipeline.file_units import FileUnit, file_units
 from compress.recipe.measure import Corruption
 from compress.results.robustness import (
@@ -76,11 +76,10 @@ def robustness(
         images=next(iter(correct.values())).shape[1],
         files=tuple(_accuracies(key, correct[key], wanted) for key in keys),
         changes=tuple(
-            _change(base, key, correct, wanted)
+            change
             for reference in references
             if (base := base_key(reference, variants)) in correct
-            for key in keys
-            if key[0] != reference
+            for change in _changes(base, [key for key in keys if key[0] != reference], correct, wanted)
         ),
     )
 
@@ -104,8 +103,21 @@ def _accuracies(key: FileKey, correct: NDArray[np.bool_], wanted: Sequence[Condi
     )
 
 
+def _changes(
+    base: FileKey, keys: Sequence[FileKey], correct: Mapping[FileKey, NDArray[np.bool_]], wanted: Sequence[Condition]
+) -> list[CorruptionChange]:
+    """Compare files with what stands for a reference."""
+    before, after = _by_corruption(correct[base], wanted), [_by_corruption(correct[key], wanted) for key in keys]
+    found = excess_losses(before, after)
+    return [_change(base, key, correct, wanted, excess) for key, excess in zip(keys, found, strict=True)]
+
+
 def _change(
-    base: FileKey, key: FileKey, correct: Mapping[FileKey, NDArray[np.bool_]], wanted: Sequence[Condition]
+    base: FileKey,
+    key: FileKey,
+    correct: Mapping[FileKey, NDArray[np.bool_]],
+    wanted: Sequence[Condition],
+    excess: Mapping[str, Excess],
 ) -> CorruptionChange:
     clean, *losses = (_loss(before, after) for before, after in zip(correct[base], correct[key], strict=True))
     before, after = (_by_corruption(correct[each], wanted) for each in (base, key))
@@ -122,13 +134,13 @@ def _change(
             CorruptedLoss(corruption=corruption, severity=severity, difference=difference, ci95=ends)
             for (corruption, severity), (difference, ends) in zip(wanted, losses, strict=True)
         ),
-        excess=_excess(before, after),
+        excess=_excess(excess),
         mean_corruption_error=error.value if error else None,
         mean_corruption_error_ci95=_from_zero(error) if error else None,
     )
 
 
-def _excess(before: Corrupted, after: Corrupted) -> tuple[CorruptionExcess, ...]:
+def _excess(found: Mapping[str, Excess]) -> tuple[CorruptionExcess, ...]:
     rows = [
         CorruptionExcess(
             corruption=name,
@@ -138,7 +150,7 @@ def _excess(before: Corrupted, after: Corrupted) -> tuple[CorruptionExcess, ...]
             p_adjusted=each.p_adjusted,
             worse=each.shown,
         )
-        for name, each in excess_losses(before, after).items()
+        for name, each in found.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.beyond_clean))
 

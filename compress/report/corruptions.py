@@ -93,7 +93,7 @@ def corruption_tables(record: RunRecord) -> list[Table]:
         f"{f.names(severities)} of {found.benchmark}. Mean corruption error: errors relative to those of "
         f"{f.plain(shown_reference(record))}, whose own is 1. A corruption is shown to hurt more where the accuracy "
         "that it costs is beyond what is lost on the same images without it, at 5% with Holm's correction for all "
-        "corruptions; others may too."
+        "corruptions of all files; others may too."
     )
     return [
         make_table("corruptions", "Corruptions", note, CORRUPTIONS, merge_files(corruption_rows(record), CORRUPTIONS))

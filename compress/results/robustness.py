@@ -47,7 +47,8 @@ class CorruptionExcess(Record):
     beyond_clean: float = Field(description="The same less the accuracy lost on the images before they are corrupted")
     beyond_clean_ci95: Interval = Field(description="95% interval of beyond_clean, of the images, not corrected")
     p_adjusted: Fraction = Field(
-        description="p-value of beyond_clean being 0 where it is above, else 1; Holm's correction for all corruptions"
+        description="p-value of beyond_clean being 0 where it is above, else 1; Holm's correction for all corruptions "
+        "of all networks and files"
     )
     worse: bool = Field(
         description="Shown to hurt the variant more than the reference, at 5% on p_adjusted, on 30 images or more"

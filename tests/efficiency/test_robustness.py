@@ -43,7 +43,7 @@ def test_there_is_no_ratio_to_a_reference_without_errors() -> None:
 
 
 def test_a_loss_counts_beyond_that_on_clean_images() -> None:
-    found = excess_losses(BASE, OTHER)
+    (found,) = excess_losses(BASE, [OTHER])
     clean = BASE.clean.astype(float) - OTHER.clean
     values = {k: (BASE.rows[k].astype(float) - OTHER.rows[k]).mean(0) - clean for k in KINDS}
     p_values = sorted(2 * stats.norm.sf(v.mean() / stats.sem(v)) for v in values.values() if v.mean() > 0)
@@ -60,12 +60,19 @@ def test_a_loss_counts_beyond_that_on_clean_images() -> None:
 def test_a_variant_that_is_as_much_worse_everywhere_is_hurt_by_nothing() -> None:
     lost = np.arange(N) < N // 5
     worse = Corrupted(BASE.clean & ~lost, {name: rows & ~lost for name, rows in BASE.rows.items()})
-    assert not any(each.shown for each in excess_losses(BASE, worse).values())
-    assert all(each.p_adjusted == 1 for each in excess_losses(BASE, BASE).values())
+    assert not any(each.shown for each in excess_losses(BASE, [worse])[0].values())
+    assert all(each.p_adjusted == 1 for each in excess_losses(BASE, [BASE])[0].values())
+
+
+def test_all_files_with_different_predictions_are_tested_together() -> None:
+    """Six tests: the twin's predictions are those of the other, and the third file is hurt by nothing."""
+    alone = excess_losses(BASE, [OTHER])[0]["jpeg"].p_adjusted
+    other, twin, _ = excess_losses(BASE, [OTHER, OTHER, corrupted(3, 0.9, jpeg=0.8, contrast=0.7, pixelate=0.6)])
+    assert other["jpeg"].p_adjusted == pytest.approx(2 * alone) and twin == other
 
 
 def test_few_images_show_nothing() -> None:
     few = Corrupted(np.ones(20, bool), {"jpeg": np.ones((3, 20), bool)})
     blind = Corrupted(np.ones(20, bool), {"jpeg": np.zeros((3, 20), bool)})
-    found = excess_losses(few, blind)["jpeg"]
+    found = excess_losses(few, [blind])[0]["jpeg"]
     assert found.loss == 1 and not found.shown
