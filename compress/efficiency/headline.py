@@ -51,7 +51,7 @@ def _refused(savings: Savings, date: float) -> Headline:
     refused = next((v for v in savings.variants if v.tested and not v.granted and max(_saved(v)) > 0), None)
     reasons = [v.reason for v in savings.variants if not v.tested and max(_saved(v)) > 0]
     reasons += [
-        f"{v.id} takes no fewer MACs, and how much of it runs in integer is not known"
+        f"{v.id} takes no fewer MACs, and that it takes fewer bit operations is not shown"
         for v in savings.variants
         if v.tested and v.doublings.bit_operations is None and not v.doublings.macs
     ]

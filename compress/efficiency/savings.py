@@ -29,7 +29,7 @@ from compress.efficiency.lifetime import (
 from compress.efficiency.metric import Metric
 from compress.efficiency.months import in_months
 from compress.efficiency.per_class import BALANCED_METHOD
-from compress.efficiency.sequence import cost, in_sequence
+from compress.efficiency.sequence import cost, in_sequence, is_cheaper
 from compress.efficiency.slower import AgainstFloat, against_float, ever_slower, slow_settings
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
@@ -212,9 +212,14 @@ def _variant_savings(
 
 
 def _bit_operations(reference: Variant, variant: Variant, file: FileSavings) -> float | None:
-    """Return the doublings of bit operations of a file; what is unknown of the reference's counts as that network's."""
+    """Return the doublings of bit operations of a file; what is unknown of the reference's counts as that network's.
+
+    None of a gain that only what is executed shows: the variant is not in the sequence of tests, which goes by MACs and
+    bit widths, and each of any number of such variants would be a test of its own.
+    """
     theirs = executed_bit_operations(reference, base_file(reference).path) or reference.inference.bit_operations
-    return doublings(ratio(theirs, executed_bit_operations(variant, file.path)))
+    found = doublings(ratio(theirs, executed_bit_operations(variant, file.path)))
+    return None if found is not None and found > 0 and not is_cheaper(variant, reference) else found
 
 
 def _hit_rate(deployment: DeviceProfile | None) -> float:

@@ -88,7 +88,8 @@ class Doublings(Record):
 
     macs: float | None = Field(description="In multiply-accumulates")
     bit_operations: float | None = Field(
-        description="In bit operations: those that the file executes; null where unknown, as where none was run"
+        description="In bit operations: those that the file executes; null where unknown, as where none was run, and "
+        "where MACs and bit widths are no lower, so that the sequence of tests does not cover a gain"
     )
     latency: float | None = Field(description="In median latency, in the setting of latency_basis")
     energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")

@@ -347,7 +347,8 @@ def test_bit_operations_are_those_that_the_granted_file_executes(executed: dict[
     first = headline([VARIANTS[0], int8], [entry], [], DATE)
     assert first.granted == (bits is not None)
     assert (
-        bits is not None or first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
+        bits is not None
+        or first.reason == "int8 takes no fewer MACs, and that it takes fewer bit operations is not shown"
     )
 
 
@@ -365,7 +366,7 @@ def test_bit_operations_of_what_is_only_simulated_are_unknown() -> None:
             assert not is_saving(record)
             first = headline([VARIANTS[0], int8], [found], [], DATE)
             assert not first.granted and first.variant is None
-            assert first.reason == "int8 takes no fewer MACs, and how much of it runs in integer is not known"
+            assert first.reason == "int8 takes no fewer MACs, and that it takes fewer bit operations is not shown"
 
 
 def test_bit_operations_of_a_quantized_reference_are_those_of_its_best_file() -> None:
@@ -375,6 +376,21 @@ def test_bit_operations_of_a_quantized_reference_are_those_of_its_best_file() ->
     assert found.granted and found.doublings.bit_operations == pytest.approx(np.log2(2 * (0.5 * 64 + 512) / 1024))
     unknown = base.model_copy(update={"artifacts": (artifact("ort", 0),)})
     assert against_teacher(unknown, pruned)["pruned"].doublings.bit_operations == -3, "as if all ran in integer"
+
+
+def test_files_that_execute_more_in_integer_alone_are_no_saving() -> None:
+    """Five INT8 networks with the MACs and bit widths of the reference: each would be a test outside the sequence."""
+    base = variant("teacher", "quantize", 4000, 8, artifacts=(artifact("ort", 0, integer_macs_share=0.5),))
+    others = [
+        variant(f"int8-{n}", "quantize", 4000, 8, artifacts=(artifact("ort", 0, integer_macs_share=0.6 + n / 10),))
+        for n in range(5)
+    ]
+    found = savings([base, *others], "teacher", 0.01, TREND, DATE)
+    assert all(record.granted and record.doublings.bit_operations is None for record in found.variants)
+    assert not any(map(is_saving, found.variants)) and not headline([base, *others], [found], [], DATE).granted
+    less = variant("less", "quantize", 4000, 8, artifacts=(artifact("ort", 0, integer_macs_share=0.1),))
+    loss = against_teacher(base, less)["less"].doublings.bit_operations
+    assert loss is not None and loss < 0, "a loss needs no test"
 
 
 def test_the_headline_is_about_the_first_reference() -> None:
