@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compress.efficiency import doublings
-from compress.efficiency.files import name_of
+from compress.efficiency.files import File, files_of, name_of
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table, variants_by_id
 from compress.results import Artifact, RunRecord, Variant
@@ -27,6 +27,7 @@ class Row:
     variant: Variant
     file: Artifact
     doublings: float | None  # against the reference; None where one of the two is not shown to reach the target
+    why: str  # why there are no doublings
 
     @property
     def reached(self) -> bool:
@@ -41,7 +42,7 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("shown to reach it", lambda row: "yes" if row.reached else "no", False),
     Column("MACs", lambda row: f.macs(row.variant.inference.macs)),
     Column("size", lambda row: f.size(row.file.bytes)),
-    Column("doublings", lambda row: "" if row.doublings is None else f.signed(row.doublings)),
+    Column("doublings", lambda row: row.why if row.doublings is None else f.signed(row.doublings)),
 )
 
 
@@ -58,13 +59,22 @@ def _rows(record: RunRecord) -> Iterator[Row]:
     files = [(variant, file) for variant in record.variants for file in variant.artifacts if file.ci95]
     files.sort(key=lambda each: (each[0].inference.macs or math.inf, each[1].bytes))
     for target in record.recipe.resolved.get("worth", {}).get("targets", []):
-        comparable = reference and any(_reaches(file, target) for file in reference.artifacts)
-        dense = reference.inference.macs if reference and comparable else None
         for variant, file in files:
-            macs = variant.inference.macs
-            ratio = dense / macs if dense and macs and _reaches(file, target) else None
-            yield Row(target, variant, file, doublings(ratio))
+            why = _not_comparable(reference, variant, file, target)
+            dense = reference.inference.macs if reference else 0
+            yield Row(target, variant, file, None if why else doublings(dense / variant.inference.macs), why)
 
 
-def _reaches(file: Artifact, target: float) -> bool:
+def _not_comparable(reference: Variant | None, variant: Variant, file: Artifact, target: float) -> str:
+    """Say why there are no doublings; empty where there are. The reference's network in PyTorch counts too."""
+    if not _reaches(file, target):
+        return "none: not shown to reach it"
+    if reference is None:
+        return "none: no reference"
+    if not any(_reaches(each, target) for each in files_of(reference)):
+        return f"none: {f.plain(reference.id)} is not shown to reach it"
+    return "" if reference.inference.macs and variant.inference.macs else "none: MACs were not counted"
+
+
+def _reaches(file: Artifact | File, target: float) -> bool:
     return file.ci95 is not None and file.ci95[0] >= target

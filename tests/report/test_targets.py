@@ -34,7 +34,7 @@ def test_a_file_reaches_a_target_with_the_lower_end_of_its_interval(targeted: di
     record = RunRecord.model_validate(targeted)
     (table,) = target_tables(record)
     assert [row[4:] for row in table.rows] == [
-        ("no", "2 MMACs", "30 kB", ""),
+        ("no", "2 MMACs", "30 kB", "none: not shown to reach it"),
         ("yes", "4 MMACs", "60 kB", "+2.00"),
         ("yes", "16 MMACs", "90 kB", "0.00"),
     ]
@@ -45,7 +45,17 @@ def test_a_file_reaches_a_target_with_the_lower_end_of_its_interval(targeted: di
 def test_no_doublings_where_the_reference_misses_the_target(targeted: dict[str, Any]) -> None:
     targeted["recipe"]["resolved"]["worth"]["targets"] = [0.85, 0.88]
     (table,) = target_tables(RunRecord.model_validate(targeted))
-    assert len(table.rows) == 6 and {row[7] for row in table.rows[3:]} == {""}
+    assert len(table.rows) == 6 and {row[7] for row in table.rows[3:]} == {"none: not shown to reach it"}
+
+
+def test_the_network_of_a_reference_without_files_counts(targeted: dict[str, Any]) -> None:
+    name = targeted["efficiency"][0]["reference"]
+    reference = next(variant for variant in targeted["variants"] if variant["id"] == name)
+    reference["artifacts"] = []
+    for low, doublings in ((0.86, "+2.00"), (0.84, f"none: {name} is not shown to reach it")):
+        reference["accuracy"] |= {"top1": low + 0.01, "ci95": [low, low + 0.02]}
+        (table,) = target_tables(RunRecord.model_validate(targeted))
+        assert [row[7] for row in table.rows] == ["none: not shown to reach it", doublings]
 
 
 def test_no_table_without_targets(results: dict[str, Any]) -> None:
