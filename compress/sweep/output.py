@@ -107,7 +107,8 @@ def _failures(sweep: Sweep) -> list[str]:
         f"{what}: trial{'s' * (len(numbers) > 1)} {f.plain(truncate_list(numbers))}: {f.plain(reason)}."
         for (what, reason), numbers in failed.items()
     ]
-    return lines[:MAX_REASONS]
+    more = len(lines) - MAX_REASONS
+    return [*lines[:MAX_REASONS], f"and {more} more reason{'s' * (more > 1)}."] if more > 0 else lines
 
 
 def standing(point: Point) -> str:

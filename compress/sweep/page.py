@@ -36,7 +36,7 @@ def sweep_page(sweep: Sweep) -> str:
         "sweep.html.j2",
         title=f.plain(f"Sweep {sweep.name} of {sweep.recipe}"),
         answer=answer,
-        found=found,
+        granted=any(row.granted for row in sweep.answer.tested if row.number == sweep.answer.trial),
         lines=lines,
         charts=charts,
         tables=[tested_table(sweep), trials_table(sweep)],

@@ -9,7 +9,7 @@ import pytest
 from sweep.arithmetic import SPACE, Arithmetic, Bench
 
 from compress.sweep.chart import _titles, parallel_svg, scatter_svg
-from compress.sweep.output import sweep_lines, trial_line, trials_table
+from compress.sweep.output import MAX_REASONS, sweep_lines, trial_line, trials_table
 from compress.sweep.page import sweep_page
 from compress.sweep.records import Sweep, Trial
 from compress.utils.errors import CompressError
@@ -34,6 +34,25 @@ def test_page_has_every_trial_with_its_command_and_report(bench: Bench) -> None:
     assert set(re.findall(r"https?://[^/\"]+", page)) <= {"http://www.w3.org", "https://matplotlib.org"}, (
         "nothing is loaded"
     )
+
+
+def test_an_answer_that_is_refused_is_not_in_the_box_of_a_granted_one(bench: Bench) -> None:
+    sweep = bench.sweep(tolerance=0.06)
+    assert sweep.answer.trial is not None and 'class="answer granted"' in sweep_page(sweep)
+    refused = tuple(row.model_copy(update={"granted": False}) for row in sweep.answer.tested)
+    answer = sweep.answer.model_copy(update={"tested": refused})
+    assert "answer granted" not in sweep_page(sweep.model_copy(update={"answer": answer}))
+
+
+def test_further_reasons_of_failures_are_counted(bench: Bench) -> None:
+    sweep = bench.sweep(trials=1)
+    failed = tuple(
+        sweep.points[0].model_copy(update={"number": n, "state": "failed", "reason": f"reason {n}", "dominance": None})
+        for n in range(MAX_REASONS + 2)
+    )
+    lines = sweep_lines(sweep.model_copy(update={"points": failed}))
+    assert sum("reason " in line and line.startswith("Failed") for line in lines) == MAX_REASONS
+    assert "and 2 more reasons." in lines
 
 
 def test_runs_link_to_the_page(bench: Bench) -> None:
