@@ -14,7 +14,8 @@ UNKNOWN = "not measured"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SCALES = {prefix: 1000.0**step for step, prefix in enumerate(_PREFIXES)} | {"m": 1e-3, "µ": 1e-6, "n": 1e-9}
 _FIGURE = re.compile(
-    r"(?:at (?:least|most) )?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: (?:(min|points (?:less|more))|([kMGTPEZmµn])))?"
+    r"(?:at (?:least|most) )?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)"
+    r"(?: (?:(min|points (?:less|more|over|under))|([kMGTPEZmµn])))?"
 )
 
 
@@ -126,4 +127,4 @@ def sort_value(text: str) -> float | None:
         return None
     number, unit, prefix = match.groups()
     value = float(number.replace("−", "-").replace(",", "")) * _SCALES[prefix or ""]
-    return value * {"min": 60.0, "points more": -1.0}.get(unit or "", 1.0)
+    return value * {"min": 60.0, "points more": -1.0, "points under": -1.0}.get(unit or "", 1.0)

@@ -77,6 +77,11 @@ def test_accuracy_has_its_interval() -> None:
     assert f.accuracy(0.782, (0.765, 0.798)) == "78.2% (76.5 to 79.8%)"
 
 
+def test_cells_of_points_sort_by_their_direction() -> None:
+    cells = ("9.0 points under (8.0 to 10.0)", "8.2 points over (7.0 to 9.4)", "1.2 points more", "1.2 points less")
+    assert [f.sort_value(cell) for cell in cells] == [-9.0, 8.2, -1.2, 1.2]
+
+
 def test_points_say_the_direction() -> None:
     assert f.points(0.012, [0.003, 0.021]) == "1.2 points less (0.3 to 2.1)"
     assert f.points(-0.012, [-0.021, -0.003]) == "1.2 points more (0.3 to 2.1)"
