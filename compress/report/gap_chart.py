@@ -76,7 +76,7 @@ def draw_gap(record: GapRecord, path: Path) -> None:
     """Write the chart of `gap_record` to a file, with the published points and Moore's law.
 
     Raises:
-        UsageError: the file has another ending than those of `ENDINGS`.
+        UsageError: the file has another ending than those of `ENDINGS`, or growth until the last year is no number.
         CompressError: the file cannot be written.
     """
     from matplotlib.figure import Figure
@@ -84,17 +84,26 @@ def draw_gap(record: GapRecord, path: Path) -> None:
     require_chart(path)
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot(yscale="log")
-    _draw_points(axes, record)
-    draw_trends(axes, record.bases, record.start, record.end, Look())
-    passed = record.end - record.start
-    label = f"Moore's law, 2× in 2 years, {MOORE**passed:,.0f}×"
-    axes.plot([record.start, record.end], [1, MOORE**passed], color="grey", linestyle="--", label=label)
+    try:
+        _draw_lines(axes, record)
+    except OverflowError as error:
+        years = f"{record.end - record.start:,.0f} years"
+        raise UsageError(f"--plot {path}: growth over {years} is too large for a chart; give a nearer --end") from error
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
         raise CompressError(f"cannot write the chart to {path}: {error}") from error
+
+
+def _draw_lines(axes: Axes, record: GapRecord) -> None:
+    """Draw points, trends and Moore's law."""
+    _draw_points(axes, record)
+    draw_trends(axes, record.bases, record.start, record.end, Look())
+    passed = record.end - record.start
+    label = f"Moore's law, 2× in 2 years, {MOORE**passed:,.0f}×"
+    axes.plot([record.start, record.end], [1, MOORE**passed], color="grey", linestyle="--", label=label)
 
 
 def _draw_points(axes: Axes, record: GapRecord) -> None:

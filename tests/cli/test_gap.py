@@ -147,6 +147,7 @@ def test_plot_writes_an_svg(tmp_path: Path) -> None:
         (["--run", "nowhere"], 2, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
         (["--plot", "gap.docx"], 2, "a chart cannot be written as that; end the name in .svg, .png or .pdf"),
+        (["--end", "4100", "--plot", "gap.svg"], 2, "growth over 2,088 years is too large for a chart; give a nearer"),
         (["--plot", "missing/gap.svg"], 1, "cannot write the chart to missing/gap.svg"),
     ],
 )
