@@ -235,8 +235,9 @@ def _life(life: LifetimeDoublings | None, reference: str) -> str:
 
 
 def _images(number: float) -> str:
-    """10⁹ for a power of ten, else three digits: 246,000."""
-    power = round(math.log10(number)) if number >= 1 else 0
-    if power >= 6 and number == 10**power:
-        return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{number:.3g}" if number >= 1e12 else f"{float(f'{math.ceil(number):.3g}'):,.0f}"
+    """10⁹ for a power of ten, else three digits: 246,000, or 2.5 × 10¹²."""
+    mantissa, power = f"{number:.2e}".split("e") if number >= 1 else ("0", "0")
+    raised = "10" + str(int(power)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    if int(power) >= 6 and number == 10 ** int(power):
+        return raised
+    return f"{float(mantissa):g} × {raised}" if number >= 1e12 else f"{float(f'{math.ceil(number):.3g}'):,.0f}"

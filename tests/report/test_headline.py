@@ -18,7 +18,7 @@ from compress.efficiency.training import training_efficiency
 from compress.gap.record import basis_of
 from compress.gap.trend import Trend
 from compress.report import render_html, render_markdown
-from compress.report.headline import deployment_line, sentence
+from compress.report.headline import _images, deployment_line, sentence
 from compress.report.headline_chart import months_svg
 from compress.report.ledger_charts import gap_svg
 from compress.report.ledgers import GAP_YEARS
@@ -175,6 +175,14 @@ def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> N
     marked = [text for text in texts if "doublings" in text or "months of gap" in text]
     assert marked == ([] if censored == "variant" else [f"{bound} +2.34 doublings,".strip(), marked[-1]])
     assert all(text.startswith("at least ") == (censored == "baseline") for text in marked)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(1e9, "10⁹"), (2.5e12, "2.5 × 10¹²"), (1e12, "10¹²"), (9.999e12, "1 × 10¹³"), (245_678.1, "246,000"), (0.5, "1")],
+)
+def test_images_are_never_in_scientific_notation(number: float, words: str) -> None:
+    assert _images(number) == words
 
 
 def test_an_interval_that_includes_no_offset_says_so(results: Results) -> None:
