@@ -44,6 +44,15 @@ def short(name: str, max_length: int = 24) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
+def middle(name: str, max_length: int) -> str:
+    """Truncate a name for charts in its middle: names of one kind differ at their ends."""
+    text = plain(name)
+    if len(text) <= max_length:
+        return text
+    tail = (max_length - 1) // 2
+    return f"{text[: max_length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def known(write: Callable[[float], str]) -> Format:
     """Make a format write `UNKNOWN` for None: an unknown figure is never written as 0."""
     return lambda value: UNKNOWN if value is None else write(value)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ALWAYS = ("macs", "size")
 MAX_LABELS = 12  # numbers of trials beside the front
 MAX_AXES = 8  # of parallel coordinates
-ROW = 56  # characters of all labels at one height of these
+ROW = 44  # characters of all labels at one height of these
 FAINT = 0.6  # opacity of trials that are not on the front
 LOG_SPAN = 20.0  # of positive settings, beyond which their axis is logarithmic
 SCATTER = (
@@ -188,11 +188,11 @@ def _parallel(figure: Figure, sweep: Sweep, points: Sequence[Point], columns: Se
     for x, column in enumerate(columns):
         axes.axvline(x, color=MUTED, linewidth=0.8, zorder=2)
         for height, text in column.labels:
-            shown = f.short(text, ROW // len(columns))
-            axes.annotate(shown, (x, height), (3, 3), textcoords="offset points", color=INK, gid="label", fontsize=9)
-    axes.set_xticks(range(len(columns)), [f.short(column.name, 26) for column in columns], rotation=30, ha="right")
+            shown = f.middle(text, ROW // len(columns))
+            axes.annotate(shown, (x, height), (3, 3), textcoords="offset points", color=INK, gid="label")
+    axes.set_xticks(range(len(columns)), [f.middle(column.name, 26) for column in columns], rotation=30, ha="right")
     axes.set_yticks([])
-    axes.set_xlim(-0.1, len(columns) - 0.6)
+    axes.set_xlim(-0.1, len(columns) - 0.3)  # room for the labels of the last axis
     axes.set_ylim(-0.05, 1.1)
     plain_axes(axes)
     axes.spines["left"].set_visible(False)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
+from browser import Browser
+from report.test_browser import browser, charts_are_readable, written
 from sweep.arithmetic import SPACE, Arithmetic, Bench
 
 from compress.sweep.chart import _titles, parallel_svg, scatter_svg
@@ -13,6 +16,8 @@ from compress.sweep.output import MAX_REASONS, sweep_lines, trial_line, trials_t
 from compress.sweep.page import sweep_page
 from compress.sweep.records import Sweep, Trial
 from compress.utils.errors import CompressError
+
+__all__ = ["browser"]  # the fixture
 
 
 def texts(svg: str | None) -> list[str]:
@@ -53,6 +58,25 @@ def test_further_reasons_of_failures_are_counted(bench: Bench) -> None:
     lines = sweep_lines(sweep.model_copy(update={"points": failed}))
     assert sum("reason " in line and line.startswith("Failed") for line in lines) == MAX_REASONS
     assert "and 2 more reasons." in lines
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+def test_charts_of_the_page_are_readable(
+    browser: Browser, bench: Bench, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = written(tmp_path, sweep_page(bench.sweep(tolerance=0.06)))
+    assert len(charts_are_readable(browser, page, width, scheme)) == 3
+
+
+def test_long_choices_stay_apart_in_the_chart(bench: Bench) -> None:
+    sweep = bench.sweep(tolerance=0.06)
+    names = ("timm/mobilenetv4_conv_small.e2400", "timm/mobilenetv4_conv_small.e1200")
+    points = tuple(
+        point.model_copy(update={"settings": {**point.settings, "student": names[point.number % 2]}})
+        for point in sweep.points
+    )
+    found = texts(parallel_svg(sweep.model_copy(update={"points": points})))
+    assert len({text for text in found if text.startswith("tim")}) == 2
 
 
 def test_runs_link_to_the_page(bench: Bench) -> None:
