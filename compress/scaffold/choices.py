@@ -27,7 +27,7 @@ class Machine:
     cores: int
     gpu: bool
     open_clip: bool  # whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded
-    student_weights: bool  # whether those of timm's ResNet18 are
+    student_weights: bool  # whether those of timm's ResNet18 are; otherwise the student starts from the shipped ones
     runtimes: tuple[str, ...]  # installed runtimes
 
 

@@ -32,6 +32,8 @@ SCHEMA = "recipe.schema.json"
 TOLERANCE = 0.01
 GUESS = " # the usual value: the file states none"
 MAX_NAMES = 12  # of classes in a comment
+MIN_STUDENT_RESOLUTION = 64  # pixels below which weights from ImageNet are of little use
+LR, REPAIR_LR = "0.0005", "0.0003"  # peak learning rates of a pretrained student
 MIN_TEST_IMAGES = 1000  # fewer show equality within one point only of networks that hardly ever disagree
 
 
@@ -187,19 +189,17 @@ def _crop_share(preprocess: Preprocess) -> float:
 
 
 def _trained(choices: Choices, machine: Machine) -> list[str]:
-    rate, repair_rate = _learning_rates(choices, machine)
     return [
         *_comment(f"Teacher: {choices.reason}."),
         "  - id: trained",
         "    kind: train",
-        *_student(machine),
-        *_fit(choices, choices.epochs, rate, "    ", distil=False),
-        *_pruned_and_quantized("trained", choices, repair_rate),
+        *_student(choices, machine),
+        *_fit(choices, choices.epochs, LR, "    ", distil=False),
+        *_pruned_and_quantized("trained", choices),
     ]
 
 
 def _distilled(choices: Choices, machine: Machine) -> list[str]:
-    rate, repair_rate = _learning_rates(choices, machine)
     return [
         *_comment(f"Teacher: {choices.reason}."),
         "  - id: teacher",
@@ -209,13 +209,13 @@ def _distilled(choices: Choices, machine: Machine) -> list[str]:
         "  - id: distilled # learns from the teacher's outputs on augmented views, and from the labels",
         "    kind: distill",
         "    from: teacher",
-        *_student(machine),
-        *_fit(choices, choices.epochs, rate, "    ", distil=True),
-        *_pruned_and_quantized("distilled", choices, repair_rate),
+        *_student(choices, machine),
+        *_fit(choices, choices.epochs, LR, "    ", distil=True),
+        *_pruned_and_quantized("distilled", choices),
     ]
 
 
-def _pruned_and_quantized(parent: str, choices: Choices, rate: str) -> list[str]:
+def _pruned_and_quantized(parent: str, choices: Choices) -> list[str]:
     return [
         "",
         "  - id: pruned # to half of the multiply-accumulates, then fine-tuned",
@@ -224,7 +224,7 @@ def _pruned_and_quantized(parent: str, choices: Choices, rate: str) -> list[str]
         "    target_macs: 0.5",
         "    round_to: 32 # multiples of the vector width of integer kernels",
         "    repair:",
-        *_fit(choices, max(1, round(choices.epochs * 0.6)), rate, "      ", distil=bool(choices.teacher)),
+        *_fit(choices, max(1, round(choices.epochs * 0.6)), REPAIR_LR, "      ", distil=bool(choices.teacher)),
         *_quantized("pruned"),
     ]
 
@@ -239,21 +239,17 @@ def _quantized(parent: str) -> list[str]:
     ]
 
 
-def _student(machine: Machine) -> list[str]:
-    if not machine.student_weights:
-        return ["    student: resnet18 # or any timm model, or torchvision/..."]
+def _student(choices: Choices, machine: Machine) -> list[str]:
+    small = choices.resolution < MIN_STUDENT_RESOLUTION
+    side = f", resolution: {MIN_STUDENT_RESOLUTION}" if small else ""
+    shipped = f"{{use: resnet18-imagenet{side}}}"
+    published = f"{{use: resnet18, pretrained: true{side}, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}"
     return [
         "    # Any timm model, or torchvision/...; pretrained weights help most when there are few images.",
+        *["    # These expect larger images, so the student enlarges its input."] * small,
         "    student:",
-        "      {use: resnet18, pretrained: true, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+        f"      {published if machine.student_weights else shipped}",
     ]
-
-
-def _learning_rates(choices: Choices, machine: Machine) -> tuple[str, str]:
-    """Return the peak learning rates of the fit and of the repair."""
-    if machine.student_weights:
-        return "0.0005", "0.0003"
-    return ("0.002", "0.001") if choices.batch == 32 else ("0.003", "0.002")
 
 
 def _fit(choices: Choices, epochs: int, rate: str, indent: str, *, distil: bool) -> list[str]:

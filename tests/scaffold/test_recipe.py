@@ -42,9 +42,19 @@ def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
         text = text_for(path, online)
         assert stages(text)["teacher"]["teacher"] == {"use": "openclip-vit-b-32", "head": "probe"}
         assert reason in text.replace("\n  # ", " ")
-    cached = replace(LAPTOP, open_clip=True)
-    assert stages(text_for(many, cached))["distilled"]["student"] == "resnet18"
-    assert stages(text_for(many, online))["distilled"]["student"]["pretrained"] is True
+
+
+def test_student_is_pretrained_with_and_without_a_model_hub(tmp_path: Path) -> None:
+    tiny, online = folder(tmp_path / "a", robin=8, wren=8), replace(LAPTOP, student_weights=True)
+    trained = stages(text_for(tiny))["trained"]
+    assert trained["student"] == {"use": "resnet18-imagenet", "resolution": 64} and trained["lr"] == 0.0005
+    published = stages(text_for(tiny, online))["trained"]["student"]
+    assert published["pretrained"] is True and published["resolution"] == 64
+    settings = detect_source(str(tiny))
+    large = replace(survey_images(settings), short_sides=np.full(9, 3000))
+    text = recipe_text(settings, large, LAPTOP, choose(large, LAPTOP))
+    assert stages(text)["trained"]["student"] == {"use": "resnet18-imagenet"}
+    assert parse_recipe(text).stages[0].pretraining() is not None
 
 
 def test_imbalanced_classes_count_alike(tmp_path: Path) -> None:
