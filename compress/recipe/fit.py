@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from compress.recipe.base import Fraction, Section
+from compress.recipe.base import Section, StepShare
 from compress.recipe.loss import Loss, Maps
 from compress.recipe.losses import LOSS_TYPES, Losses, Mix
 from compress.registry import PLUGIN_LOSSES
@@ -25,7 +25,7 @@ class Fit(Section):
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd uses Nesterov momentum 0.9")
     lr: float = Field(0.1, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule after warmup")
-    warmup: Fraction = Field(0.1, description="fraction of steps for linear warmup")
+    warmup: StepShare = Field(0.1, description="fraction of steps for linear warmup")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
     augment: bool = Field(True, description="augment images; false: every view is the plain image")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compress.recipe.base import Fraction, Identifier, Section
+from compress.recipe.base import AccuracyLoss, Fraction, Identifier, Section
 from compress.recipe.runtime_name import Runtime
 from compress.utils.metric_name import MetricName
 
@@ -79,7 +79,7 @@ class Worth(Section):
     """Reference variants of savings, accuracy tolerance, growth trend and target devices."""
 
     references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
-    tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
+    tolerance: AccuracyLoss = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
     metric: MetricName = Field(
         "top1",
         description="accuracy that has to be equal: top1, balanced (mean recall of the classes, for imbalanced data), "

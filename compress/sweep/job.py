@@ -156,7 +156,7 @@ def read_job(
             "a sweep makes each trial on one device; set `trainer.devices: 1` and start a worker per device"
         )
     if tolerance is not None and not 0 <= tolerance < 1:
-        raise UsageError(f"--tolerance must be a fraction from 0 to 1, not {tolerance:g}; write 0.01 for one point")
+        raise UsageError(f"--tolerance must be a fraction in [0, 1), not {tolerance:g}; write 0.01 for one point")
     if limits.hours is not None and not (isfinite(limits.hours) and limits.hours >= 0):
         raise UsageError(f"--hours must be a number of hours, not {limits.hours:g}; write e.g. 1.5")
     if limits == Limits() and space.sampler != "grid":

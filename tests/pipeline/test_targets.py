@@ -19,7 +19,7 @@ stages:
   - {{id: engine, kind: export, from: [dense], runtimes: [tensorrt]}}
 measure: {{batches: [1], rounds: 30, processes: 1, energy: off, threads: 1}}
 worth:
-  tolerance: 1.0
+  tolerance: 0.99
   deployments:
     - {{use: jetson-orin-nano, budgets: {{size_mb: 20}}}}
     - name: here

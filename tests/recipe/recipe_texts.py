@@ -51,6 +51,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         ("measure.carbon_g_per_kwh: carbon needs energy", "set `watts` or `energy: auto`"),
     ),
     ("seed: 7", "trainer: {strategy: ddp_spawn}", 2, ("trainer.strategy: ddp_spawn is not supported", "use ddp")),
+    # fractions, where a user may mean a point or an epoch
+    ("trend: epoch-fp32", "tolerance: 1", 32, ("must be a fraction", "not 1; write 0.01 for one point")),
+    ("kind: quantize", "kind: quantize\n    keep_accuracy: 1", 26, ("keep_accuracy", "write 0.01 for one point")),
+    ("kind: export", "kind: export\n    auto_loss: 1.0", 29, ("auto_loss", "write 0.01 for one point")),
+    ("epochs: 3", "warmup: 1", 17, ("warmup", "a fraction of the steps, such as 0.05, not epochs")),
+    ("repair: {epochs: 2}", "repair: {warmup: -1}", 23, ("repair.warmup: must be a fraction",)),
     # batches of one image, and files that Triton cannot run
     ("epochs: 3", "batch: 1", 17, ("stages.distilled.batch: resnet18 has batch norm", "set `batch` to 2 or more")),
     ("repair: {epochs: 2}", "repair: {batch: 1}", 23, ("stages.pruned.repair: resnet18 has batch norm",)),

@@ -12,7 +12,7 @@ from compress.deployment.export import Target
 from compress.deployment.runtime import FileOptions
 from compress.deployment.runtimes import cannot_be_sent, find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
-from compress.recipe.base import Fraction, Identifier
+from compress.recipe.base import AccuracyLoss, Identifier
 from compress.recipe.precision_name import Precisions
 from compress.recipe.runtime_name import AUTO, Runtimes
 from compress.recipe.schema import Recipe
@@ -45,7 +45,7 @@ class ExportStage(StageKind):
         min_length=1,
         description="auto: all installed ones that support the variant, the fastest within `auto_loss` selected",
     )
-    auto_loss: Fraction = Field(
+    auto_loss: AccuracyLoss = Field(
         0.005, description="accuracy loss on validation against PyTorch that `runtimes: auto` accepts"
     )
     precision: Precisions | None = Field(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from compress.quantization.choice import Demands, first_able, of_variants
 from compress.quantization.method import Method, require_method
-from compress.recipe.base import Fraction, Identifier
+from compress.recipe.base import AccuracyLoss, Fraction, Identifier
 from compress.recipe.fit import Distillation, Fit, reads_features
 from compress.recipe.quantizer_name import AUTO, MethodName, ObserverName
 from compress.recipe.schema import Recipe
@@ -83,7 +83,7 @@ class QuantizeStage(StageKind):
         description="weight bits of linear layers; 4: dynamic 8-bit activations, `method: nncf` or `onnxruntime` only",
     )
     keep: list[str] = Field([], description="layers to keep in float, by name; * is a wildcard")
-    keep_accuracy: Fraction | None = Field(
+    keep_accuracy: AccuracyLoss | None = Field(
         None,
         description="accuracy loss on validation to stay within, by returning the most sensitive layers to float",
     )
