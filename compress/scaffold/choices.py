@@ -16,7 +16,7 @@ OPEN_CLIP = "openclip-vit-b-32"
 OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors")
 STUDENT_FILE = ("timm/resnet18.a1_in1k", "model.safetensors")
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
-SMALL_DATASET = 2000  # train images up to which batches are small and each image gets more views
+SMALL_DATASET = 2000  # images to train on up to which batches are small and each image gets more views
 MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot head (arXiv 2103.00020, 3.1.5)
 
 
@@ -56,9 +56,12 @@ def choose(survey: Survey, machine: Machine, own: OwnWeights | None = None) -> C
 
     An own model has a resolution, and is not trained.
     """
+    teacher, reason = (None, "") if own else _teacher(survey, machine)
     train = sum(survey.counts["train"])
     if "test" not in survey.counts:
         train = round(train * (1 - TEST_SHARE))
+    if teacher:  # a student learns from its teacher on unlabelled images as well
+        train += sum(survey.counts.get("unlabeled", ()))
     cap = 224 if machine.gpu else 128 if machine.cores >= 16 else 96 if machine.cores >= 4 else 64
     median = sorted(survey.short_sides)[len(survey.short_sides) // 2]
     resolution = max(side for side in RESOLUTIONS if side == RESOLUTIONS[0] or side <= min(cap, median))
@@ -68,7 +71,6 @@ def choose(survey: Survey, machine: Machine, own: OwnWeights | None = None) -> C
     epochs = min(max_epochs, max(min_epochs, -(-steps * batch // train)))
     if own:
         return Choices(own.preprocess.resolution, 0, batch, 0, None, "")
-    teacher, reason = _teacher(survey, machine)
     return Choices(resolution, epochs, batch, 4 if small else 2, teacher, reason)
 
 

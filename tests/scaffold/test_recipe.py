@@ -108,6 +108,15 @@ def test_resolution_and_epochs_follow_images_and_machine(tmp_path: Path) -> None
     assert choose(large, LAPTOP).batch == 32 and choose(many, LAPTOP).batch == 128
 
 
+def test_unlabelled_images_count_where_a_teacher_teaches_on_them(tmp_path: Path) -> None:
+    images = survey_images(detect_source(str(folder(tmp_path, cat=8, dog=8))))
+    many = replace(images, counts={"train": [100, 100], "unlabeled": [100_000]})
+    distilled = choose(many, LAPTOP)
+    assert distilled.teacher and (distilled.epochs, distilled.batch, distilled.views) == (5, 128, 2)
+    trained = choose(replace(many, classes=("robin", "wren")), LAPTOP)
+    assert not trained.teacher and (trained.epochs, trained.batch) == (60, 32)
+
+
 @pytest.mark.parametrize(
     "text",
     [
