@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.recipe.stage import stage_sections
+from compress.recipe.weights import without_void
 from compress.recipe.yaml_tree import KeyPath, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import describe, did_you_mean, join_words
@@ -49,6 +50,8 @@ class Composer:
             if base is None:
                 return node
             overlay = {key: value for key, value in node.value.items() if key != "use"}
+            if isinstance(base.value, dict):
+                base = Node(without_void(base.value, overlay), base.place)
             return _merged(base, Node(overlay, node.place))
         return node
 

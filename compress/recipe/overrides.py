@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.recipe.compose import Composer
+from compress.recipe.weights import without_void
 from compress.recipe.yaml_tree import MAX_DEPTH, Node, read_yaml, scalar
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import describe, did_you_mean, join_words, one_line
+
+PLACE = "--set "  # start of the place of a value that an override has set
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Overri
     read = []
     for text in [texts] if isinstance(texts, str) else texts:
         key, equals, value = text.partition("=")
-        place = f"--set {one_line(text)}"
+        place = f"{PLACE}{one_line(text)}"
         parts = tuple(key.strip().split("."))
         if not equals or not all(parts):
             problems.append(Problem(place, "expected key=value, such as stages.distilled.epochs=5"))
@@ -61,7 +64,7 @@ def _apply(root: Node, override: Override) -> str | None:
         if isinstance(node.value, dict):
             used, name = _longest(rest, list(node.value))
             if used == len(rest):
-                node.value[name] = override.node
+                node.value = _with(node.value, name, override.node)
                 return None
             node = node.value.setdefault(name, Node({}, override.node.place))
         elif isinstance(node.value, list):
@@ -76,6 +79,13 @@ def _apply(root: Node, override: Override) -> str | None:
         else:
             return f"cannot set '{one_line(rest[0])}': {one_line(walked)} is {describe(node.value)}, not a section"
         walked, rest = ".".join([*([walked] if walked else []), name]), rest[used:]
+
+
+def _with(section: dict[str, Node], name: str, value: Node) -> dict[str, Node]:
+    """Return a section with a key replaced; keys that overrides have set are never void."""
+    overridden = {key: node for key, node in section.items() if node.place.startswith(PLACE)} | {name: value}
+    written = {key: node for key, node in section.items() if key not in overridden or key == name}
+    return without_void(written, overridden) | overridden
 
 
 def _longest(parts: tuple[str, ...], names: Sequence[str]) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from compress.cli.catalog import names
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
 from compress.recipe.data import Views
-from compress.recipe.models import Student
+from compress.recipe.models import OpenClipTeacher, Student
 from compress.stages.distill import DistillStage
 from compress.stages.teacher import TeacherStage
 from compress.stages.train import TrainStage
@@ -77,6 +77,52 @@ def test_keys_beside_use_override_the_config() -> None:
 def test_student_by_name(written: str, library: str, model: str) -> None:
     student = student_of(written)
     assert (student.library, student.model) == (library, model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides"),
+    [
+        ("pretrained: laion400m_e32", {}),
+        ("model: ViT-B-16, pretrained: laion2b_s34b_b88k", {}),
+        ("checkpoint: mine.pt", {}),
+        ("batch: 8", {"pretrained": "laion400m_e32"}),
+        ("batch: 8", {"checkpoint": "mine.pt"}),
+    ],
+)
+def test_other_weights_have_another_training(changes: str, overrides: dict[str, str]) -> None:
+    text = GOOD.replace("{source: timm, model: resnet50, pretrained: true}", f"{{use: openclip-vit-b-32, {changes}}}")
+    stage = parse_recipe(text, [f"stages.teacher.teacher.{key}={value}" for key, value in overrides.items()]).stages[0]
+    assert isinstance(stage, TeacherStage) and isinstance(stage.teacher, OpenClipTeacher)
+    assert stage.teacher.pretraining is None
+    stated = [stage.teacher.pretrained, stage.teacher.checkpoint]
+    assert sum(source is not None for source in stated) == 1 and stage.teacher.head == "zero-shot"
+
+
+def test_the_same_weights_keep_their_training() -> None:
+    for changes in ("batch: 8", "pretrained: laion2b_s34b_b79k"):
+        text = GOOD.replace(
+            "{source: timm, model: resnet50, pretrained: true}", f"{{use: openclip-vit-b-32, {changes}}}"
+        )
+        assert parse_recipe(text).stages[0].pretraining() is not None
+    assert student_of("{use: resnet18-imagenet, pretrained: false, resolution: 64}").pretraining is not None
+
+
+def test_one_source_of_weights_replaces_the_other() -> None:
+    mine = student_of("{use: resnet18-imagenet, checkpoint: mine.pth}")
+    assert mine.checkpoint == "mine.pth" and mine.pretraining is None
+    published = student_of("{use: resnet18-imagenet, pretrained: true}")
+    assert (published.checkpoint, published.pretraining) == (None, None)
+    both = messages(SHORT.replace("resnet18", "{use: resnet18, pretrained: true, checkpoint: mine.pth}"))
+    assert any("`pretrained` and `checkpoint` exclude each other" in line for line in both)
+
+
+def test_what_an_override_states_holds_beside_another() -> None:
+    training = "stages.scratch.student.pretraining={samples: 1, macs_per_sample: 2, source: mine}"
+    changes = [training, "stages.scratch.student.checkpoint=mine.pth"]
+    for overrides in (changes, changes[::-1]):
+        recipe = parse_recipe(SHORT.replace("resnet18", "resnet18-imagenet"), overrides)
+        stated = next(stage for stage in recipe.stages if stage.id == "scratch").pretraining()
+        assert stated is not None and stated.source == "mine"
 
 
 def test_mistake_in_a_config_is_reported_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
