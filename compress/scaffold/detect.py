@@ -34,6 +34,7 @@ LABEL_COLUMNS = (
     *("labels", "class_name", "category_name", "y", "name"),
     *("breed", "variety", "diagnosis"),
 )
+MAX_ROWS = 2000  # of a table that are compared with the folders of their images
 LABEL_MEMBERS = ("cls", "txt", "json")
 
 
@@ -107,7 +108,7 @@ def _folder(folder: Path) -> FileData:
     if is_file(folder / "dataset_dict.json") or is_file(folder / "state.json"):
         return _arrow("hf-dataset", str(folder))
     tables, first_image = _tables(folder), next(image_files(folder), None)
-    if first_image and (not tables or _has_class_folders(folder)):
+    if first_image and (not tables or _has_class_folders(folder, tables)):
         return FolderData(source="image-folder", path=str(folder))
     if tables:
         return _tables_of_splits(folder, tables)
@@ -122,14 +123,42 @@ def _tables(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in csv_file.TABLES and is_file(file))
 
 
-def _has_class_folders(folder: Path) -> bool:
+def _has_class_folders(folder: Path, tables: Sequence[Path]) -> bool:
     """Whether the images of a folder are sorted into class folders, beside which a table is only an addition."""
     try:
         parts = find_parts(folder, without_test=True)
     except UsageError:
         return False
     train = parts["train"]
-    return len([name for name in subfolders(folder / train) if train != "." or name not in parts.values()]) > 1
+    names = [name for name in subfolders(folder / train) if train != "." or name not in parts.values()]
+    return len(names) > 1 and not any(_sorts_otherwise(table, folder / train, names) for table in tables)
+
+
+def _sorts_otherwise(table: Path, root: Path, names: Sequence[str]) -> bool:
+    """Whether the labels of a table show that the folders `names` are not classes, as `images` and `masks` are not.
+
+    So it is where one folder alone has images in the table, of several classes, or two have images of the same class.
+    """
+    columns, problem = _columns_of_csv(table)
+    image, label = columns.get("image"), columns.get("label")
+    if problem or image is None or label is None:
+        return False
+    labels: dict[str, set[str]] = {}  # by folder
+    images = csv_file.ImagesOfTable(table)
+    try:
+        rows = list(csv_file.read_table(table, image, [label]))
+        if 2 * len({cells[label] for _, cells in rows}) > len(rows):  # captions, or names of the images
+            return False
+        for line, cells in rows[:: -(-len(rows) // MAX_ROWS) or 1]:
+            if sum(is_file(root / name / cells[image]) for name in names) > 1:
+                return cells[label] not in names  # the listing asks which of the files is meant
+            file = images.find(cells[image], image, line)
+            inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
+            labels.setdefault(inside[0] if inside else ".", set()).add(cells[label])
+    except CompressError:
+        return False
+    distinct = set().union(*labels.values())
+    return sum(map(len, labels.values())) > len(distinct) if len(labels) > 1 else len(distinct) > 1
 
 
 def _tables_of_splits(folder: Path, tables: Sequence[Path]) -> FileData:

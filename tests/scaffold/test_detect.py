@@ -296,6 +296,52 @@ def test_class_folders_count_before_a_table_that_is_named(tmp_path: Path) -> Non
     assert "labels.csv is not read: to read it" in "\n".join(survey_lines(settings, survey_images(settings)))
 
 
+@pytest.mark.parametrize(
+    ("folders", "row"),
+    [
+        (("train_images", "test_images"), "{number}"),
+        (("train_images", "test_images"), "train_images/{number}.jpg"),
+        (("images", "masks"), "images/{number}.jpg"),
+        (("part_1", "part_2"), "part_1/{number}.jpg"),
+    ],
+)
+def test_folders_of_several_classes_are_not_classes_beside_their_table(
+    tmp_path: Path, folders: tuple[str, str], row: str
+) -> None:
+    root, rows = tmp_path / "x", []
+    for number in range(12):
+        paint(root / folders[0] / f"{number}.jpg", number)
+        paint(root / folders[1] / f"{100 + number}.jpg", 100 + number)
+        rows.append(f"{row.format(number=number)},k{number % 2}")
+    if folders[0] == "part_1":  # images of both
+        rows += [f"part_2/{100 + number}.jpg,k{number % 2}" for number in range(12)]
+    write_rows(root / "train.csv", rows)
+    settings = detect_source(str(root))
+    assert isinstance(settings, CsvData) and settings.path == str(root / "train.csv")
+    half = len(rows) // 2
+    assert survey_images(settings).counts == {"train": [half, half]}
+
+
+def test_an_image_in_two_folders_that_are_not_classes_is_asked_about(tmp_path: Path) -> None:
+    for name, start in (("images", 0), ("masks", 100)):
+        for number in range(8):
+            paint(tmp_path / "x" / name / f"{number}.png", start + number)
+    write_rows(tmp_path / "x" / "labels.csv", [f"{number}.png,k{number % 2}" for number in range(8)])
+    with pytest.raises(UsageError, match=r"0.png is in several folders \(images, masks\); write the folder"):
+        detect_source(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("label", ["{name}", "{name} {odd}", "photo {number} of a {name}"])
+def test_class_folders_count_before_a_table_that_repeats_or_refines_them(tmp_path: Path, label: str) -> None:
+    root = folder(tmp_path / "x", cat=8, dog=8)
+    images = [(name, number) for name in ("cat", "dog") for number in range(8)]
+    texts = [label.format(name=name, number=number, odd=number % 2) for name, number in images]
+    write_rows(
+        root / "a.csv", [f"{name}/{number}.png,{text}" for (name, number), text in zip(images, texts, strict=True)]
+    )
+    assert detect_source(str(root)).source == "image-folder"
+
+
 @pytest.mark.parametrize("parts", [("Training", "Testing"), ("seg_train", "seg_test"), ("train", "Test")])
 def test_test_folders_of_any_name_are_the_test_split(tmp_path: Path, parts: tuple[str, str]) -> None:
     for part in parts:
