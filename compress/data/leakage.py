@@ -63,10 +63,14 @@ def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
             assert split.labels is not None
             names = data.classes if overlap.split == "test" else data.held_names
             name, what = one_line(names[int(split.labels[row])]), TESTED[overlap.split]
+            pair = f"image {row} of {what} ({name}) and image {other} of {overlap.other}, counted from 0"
+            if data.originals:
+                images = ((overlap.split, row), (overlap.other, other))
+                first, second = (one_line(data.originals.name_in(*image)) for image in images)
+                pair = f"{first} ({name}) and {second}"
             raise UsageError(
-                f"data: {_describe(overlap, data)}, so accuracy on {what} is meaningless; the first is image {row} of "
-                f"{what} ({name}) and image {other} of {overlap.other}, counted from 0 in the order of the files; "
-                "remove them, or set `allow: [overlap]` at the top of the recipe"
+                f"data: {_describe(overlap, data)}, so accuracy on {what} is meaningless; the first is {pair}; remove "
+                "them from one of the splits, or set `allow: [overlap]` at the top of the recipe"
             )
 
 

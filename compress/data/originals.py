@@ -98,6 +98,11 @@ class Originals:
         part, row = place
         return f"{self.listing.where}: {self.listing.parts[PARTS[part]].name(int(row))}"
 
+    def name_in(self, split: str, row: int) -> str:
+        """Return the name of the image in a row of a split, relative to the source."""
+        part, place = self.places(split)[row].tolist()
+        return self.listing.parts[PARTS[part]].name(place)
+
     def places(self, split: str) -> Places:
         """Return the places of the images of a split."""
         file = _file(self.folder, split)

@@ -23,10 +23,10 @@ from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.own_model import OwnWeights
-from compress.scaffold.survey import Survey, imbalance
+from compress.scaffold.survey import Leaks, Survey, imbalance
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import UsageError
-from compress.utils.messages import one_line
+from compress.utils.messages import join_words, one_line
 
 SCHEMA = "recipe.schema.json"
 TOLERANCE = 0.01
@@ -49,6 +49,7 @@ def recipe_text(
         f"# yaml-language-server: $schema={SCHEMA}",
         "# Written by `compress-model init`. Relative paths start at the folder in which you run the command.",
         f"name: {_name(settings.path)}",
+        *_allowed(survey.leaks),
         "",
         *_data(settings, survey, choices.resolution, trained=bool(own)),
         *([] if own else _augmentation(choices, machine)),
@@ -123,6 +124,19 @@ def _name(path: str) -> str:
     stem = Path(path).resolve().name.partition(".")[0]
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64]
     return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
+
+
+def _allowed(leaks: Leaks) -> list[str]:
+    """Return the commented line that waives the refusal of test images in other splits, where there are any."""
+    if not leaks.first:
+        return []
+    images = "image that is" if leaks.test == 1 else "images that are"
+    pair = join_words([one_line(name) for name in leaks.first], "and")
+    return [
+        f"# `run` refuses {leaks.test:,} test {images} also in another split, e.g. {pair}.",
+        "# Remove them from one of the splits; allowed, they make accuracy look better than it is:",
+        "# allow: [overlap]",
+    ]
 
 
 def _data(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:

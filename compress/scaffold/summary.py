@@ -9,8 +9,8 @@ from compress.recipe.data import FileData
 from compress.scaffold.choices import Choices
 from compress.scaffold.detect import split_columns_left_out, tables_left_out
 from compress.scaffold.own_model import OwnWeights
-from compress.scaffold.survey import Survey, imbalance
-from compress.utils.messages import one_line, truncate_list
+from compress.scaffold.survey import Leaks, Survey, imbalance
+from compress.utils.messages import join_words, one_line, truncate_list
 
 MAX_CLASSES = 8  # that are printed; of more, the four largest and the three smallest
 
@@ -67,7 +67,8 @@ def survey_record(settings: FileData, survey: Survey) -> dict[str, object]:
         "notes": [*survey.notes, *split_columns_left_out(settings)],
         "copies": survey.copies,
         "contradictions": survey.contradictions,
-        "leaks": survey.leaks,
+        "leaks": survey.leaks.total,
+        "test_leaks": survey.leaks.test,
         "test_share": settings.test,
     }
 
@@ -111,18 +112,31 @@ def _warnings(settings: FileData, survey: Survey) -> list[str]:
         warnings.append(f"classes are imbalanced, {ratio:.0f} to 1; {metric}")
     if survey.copies:
         warnings.append(f"{survey.copies:,} images are byte-for-byte copies of others{_copies(settings, survey)}")
-    return warnings
+    return warnings + _leaks(survey.leaks)
 
 
 def _copies(settings: FileData, survey: Survey) -> str:
     text = ""
     if survey.contradictions:
         text += f"; {survey.contradictions:,} of them are in several classes, so some labels are wrong"
-    if survey.leaks:
-        text += f"; {survey.leaks:,} validation or test images are also train images, so accuracy is overestimated"
-    elif settings.test is not None:
+    if settings.test is not None:
         text += "; the test split keeps copies together"
     return text
+
+
+def _leaks(leaks: Leaks) -> list[str]:
+    lines = []
+    if leaks.first:
+        images = "image is" if leaks.test == 1 else "images are"
+        pair = join_words([one_line(name) for name in leaks.first], "and")
+        lines.append(
+            f"{leaks.test:,} test {images} also in another split, e.g. {pair}: `run` refuses this; remove them from "
+            "one split, or see `allow` in the recipe"
+        )
+    if leaks.validation:
+        images = "image is" if leaks.validation == 1 else "images are"
+        lines.append(f"{leaks.validation:,} validation {images} also trained on, so checkpoint selection is biased")
+    return lines
 
 
 def choices_record(choices: Choices, own: OwnWeights | None) -> dict[str, object]:

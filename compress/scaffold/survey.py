@@ -38,6 +38,19 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Leaks:
+    """Images of one split that are byte for byte in another."""
+
+    test: int = 0  # test images that are also in another split, which `run` refuses
+    validation: int = 0  # validation images that are also in train or unlabeled
+    first: tuple[str, str] | None = None  # names of a test image and of its copy
+
+    @property
+    def total(self) -> int:
+        return self.test + self.validation
+
+
+@dataclass(frozen=True)
 class Survey:
     """Statistics of the images of a source."""
 
@@ -54,13 +67,14 @@ class Survey:
     notes: tuple[str, ...]  # remarks on how the source is read
     copies: int  # images that are byte for byte another image
     contradictions: int  # images with a copy under another class
-    leaks: int  # validation and test images with a copy in train
+    leaks: Leaks
 
 
 @dataclass(frozen=True)
 class _Image:
     part: str
     label: int
+    name: str
     digest: str
     size: tuple[int, int]
     grey: bool
@@ -87,17 +101,18 @@ def survey_images(settings: FileData) -> Survey:
         for part, listed in listing.parts.items():
             for row, image in enumerate(in_blocks(listed.read(np.arange(0, listed.count, every)), _inspect, advance)):
                 label = -1 if listed.labels is None else int(listed.labels[row * every])
+                name = printable(listed.name(row * every))
                 if isinstance(image, str):
-                    broken.append(Unreadable(printable(listed.name(row * every)), printable(image)))
+                    broken.append(Unreadable(name, printable(image)))
                     lost[part, label] += 1
                 else:
-                    images.append(_Image(part, label, *image))
+                    images.append(_Image(part, label, name, *image))
     if not images:
         reason = f"cannot read any image, e.g. {broken[0]}" if broken else "no images found"
         raise CompressError(f"{listing.where}: {reason}")
     counts = {part: _counts(part, listed, len(listing.classes), lost) for part, listed in listing.parts.items()}
     _check_counts(settings, listing.classes, counts)
-    copies, contradictions, leaks = _count_copies(images)
+    groups = _copies(images)
     return Survey(
         classes=listing.classes,
         counts=counts,
@@ -110,9 +125,9 @@ def survey_images(settings: FileData) -> Survey:
         max_pixels=max(image.pixels for image in images),
         left_out=listing.left_out,
         notes=listing.notes,
-        copies=copies,
-        contradictions=contradictions,
-        leaks=leaks,
+        copies=sum(len(group) - 1 for group in groups),
+        contradictions=sum(len(group) for group in groups if len({image.label for image in group} - {-1}) > 1),
+        leaks=_leaks(groups),
     )
 
 
@@ -158,16 +173,19 @@ def _check_counts(settings: FileData, classes: tuple[str, ...], counts: dict[str
     check_counts(train, classes, settings, cut="validation" not in counts)
 
 
-def _count_copies(images: list[_Image]) -> tuple[int, int, int]:
-    """Count copies, those with contradicting labels, and those that leak from train into another split."""
+def _copies(images: list[_Image]) -> list[list[_Image]]:
+    """Return the groups of images that are byte for byte the same."""
     by_digest: dict[str, list[_Image]] = {}
     for image in images:
         by_digest.setdefault(image.digest, []).append(image)
-    copies = contradictions = leaks = 0
-    for group in by_digest.values():
-        copies += len(group) - 1
-        if len({image.label for image in group} - {-1}) > 1:
-            contradictions += len(group)
-        if any(image.part == "train" for image in group):
-            leaks += sum(image.part in ("validation", "test") for image in group)
-    return copies, contradictions, leaks
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _leaks(groups: list[list[_Image]]) -> Leaks:
+    pairs: dict[str, list[tuple[str, str]]] = {"test": [], "validation": []}
+    for group in groups:
+        for image in group:
+            others = [other.name for other in group if other.part not in (image.part, "test")]
+            if image.part in pairs and others:
+                pairs[image.part].append((image.name, others[0]))
+    return Leaks(len(pairs["test"]), len(pairs["validation"]), next(iter(pairs["test"]), None))

@@ -65,6 +65,7 @@ def test_json_has_survey_choices_and_estimate(tmp_path: Path, monkeypatch: pytes
         "copies": 1,
         "contradictions": 0,
         "leaks": 0,
+        "test_leaks": 0,
         "test_share": 0.2,
     }
     assert (record["chosen"]["resolution"], record["chosen"]["epochs"]) == (32, 60)

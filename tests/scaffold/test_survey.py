@@ -30,7 +30,7 @@ def test_folder_is_counted_with_its_broken_grey_and_copied_images(six: Path) -> 
     files = [path for path in six.rglob("*") if path.is_file() and path.suffix != ".db"]
     assert sum(result.counts["train"]) + len(result.broken) == len(files)
     assert len(result.broken) == 3 and all("IMG 0009" in image.name for image in result.broken)
-    assert result.grey >= 6 and result.copies == 6 and result.contradictions == result.leaks == 0
+    assert result.grey >= 6 and result.copies == 6 and result.contradictions == result.leaks.total == 0
     assert "6 classes" in lines and "20% of them held out for test" in lines and "Kätzchen & co 15" in lines
     assert "skipping 3 unreadable images, e.g. " in lines
     assert "6 images are byte-for-byte copies of others; the test split keeps copies together" in lines
@@ -55,8 +55,25 @@ def test_train_images_in_the_test_split_are_reported(tmp_path: Path) -> None:
     for part, count in (("train", 5), ("test", 3)):
         folder(tmp_path / part, cat=count, dog=count)  # the same seeds, so the same images
     result, lines = surveyed(tmp_path)
-    assert detect_source(str(tmp_path)).test is None and result.leaks == 6
-    assert "6 validation or test images are also train images" in lines
+    assert detect_source(str(tmp_path)).test is None and (result.leaks.test, result.leaks.validation) == (6, 0)
+    pair = "test/cat/0.png and train/cat/0.png"
+    assert f"6 test images are also in another split, e.g. {pair}: `run` refuses this; remove them" in lines
+    text = text_for(tmp_path)
+    assert f"\n# `run` refuses 6 test images that are also in another split, e.g. {pair}.\n" in text
+    assert parse_recipe(text).allow == []
+    assert parse_recipe(text.replace("# allow: [overlap]", "allow: [overlap]")).allow == ["overlap"]
+
+
+def test_train_images_in_the_validation_split_are_refused_by_nothing(tmp_path: Path) -> None:
+    folder(tmp_path / "train", cat=5, dog=5)
+    folder(tmp_path / "val", cat=1, dog=1)
+    for number in range(3):
+        for name in ("cat", "dog"):
+            paint(tmp_path / "test" / name / f"{number}.png", 9000 + 10 * number + len(name) * (name == "dog"))
+    result, lines = surveyed(tmp_path)
+    assert (result.leaks.test, result.leaks.validation, result.leaks.first) == (0, 2, None)
+    assert "2 validation images are also trained on, so checkpoint selection is biased" in lines
+    assert "allow" not in text_for(tmp_path)
 
 
 def test_evenly_spaced_images_of_a_large_source_are_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
