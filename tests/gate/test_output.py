@@ -188,7 +188,8 @@ def test_workflow_of_the_readme_calls_the_gate_and_keeps_its_status(pair: Pair) 
     ):
         (pair.root / name).write_text(f"#!/bin/sh\n{body}\n")
         (pair.root / name).chmod(0o755)
-    (pair.root / "runs" / "mine" / "20261129-120000").mkdir(parents=True)
+    for folder in ("RECIPE/20261129-120000", "store/2f9c"):
+        (pair.root / "runs" / folder).mkdir(parents=True)
     script = script.replace("${{ github.event.number }}", "7")
     (lenient,) = re.findall(r"let through what cannot be told, end with `(.*?)`", page)
     endings = {"exit ${status:-0}": (0, 1, 2, 3, 4), lenient: (0, 1, 2, 3, 0)}
@@ -201,7 +202,7 @@ def test_workflow_of_the_readme_calls_the_gate_and_keeps_its_status(pair: Pair) 
             done = subprocess.run(["bash", "-eo", "pipefail", "-c", own], cwd=pair.root, env=variables)
             assert done.returncode == expected[status], (ending, status)
     arguments = (pair.root / "called").read_text().splitlines()
-    assert arguments[:2] == ["gate", "runs/mine/20261129-120000/"]
+    assert arguments[:3] == ["gate", "runs/RECIPE/20261129-120000/", "--against"]
     rules = [rule for option, rule in itertools.pairwise(arguments) if option == "--rule"]
     assert len(rules) == 3 and parse_rules(rules)[1] == []
     command = typer.main.get_command(app).commands["gate"]  # type: ignore[attr-defined]
