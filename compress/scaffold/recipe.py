@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from compress.data.arrow import ArrowData
-from compress.data.csv_file import CsvData
 from compress.data.preprocess import Preprocess
 from compress.data.splits import test_count
-from compress.data.webdataset import WebData
 from compress.efficiency.grants import why_never
 from compress.efficiency.intervals import images_needed
 from compress.efficiency.per_class import ClassPair, best_case
 from compress.recipe.data import FileData
 from compress.recipe.json_schema import recipe_schema
-from compress.recipe.schema import RESERVED
-from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
+from compress.scaffold.data_section import augmentation_lines, data_lines, quoted, recipe_name
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Leaks, Survey, imbalance
@@ -48,11 +43,11 @@ def recipe_text(
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
         "# Written by `compress-model init`. Relative paths start at the folder in which you run the command.",
-        f"name: {_name(settings.path)}",
+        f"name: {recipe_name(settings.path)}",
         *_allowed(survey.leaks),
         "",
-        *_data(settings, survey, choices.resolution, trained=bool(own)),
-        *([] if own else _augmentation(choices, machine)),
+        *data_lines(settings, survey, choices.resolution, trained=bool(own)),
+        *([] if own else augmentation_lines(choices, machine)),
         "",
         "stages:",
         *stages,
@@ -65,16 +60,6 @@ def recipe_text(
         "  deployment: cloud-cpu # or on-device; see `compress-model list deployments`",
     ]
     return "\n".join(lines) + "\n"
-
-
-def quoted(text: str) -> str:
-    """Return text as a YAML scalar: plain if it reads back as itself, else quoted; a `UsageError` if not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{one_line(text)}: the name is not UTF-8, so a recipe cannot hold it; rename it") from error
-    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./ -]*", text) and text == text.strip()
-    return text if plain and isinstance(scalar(text), str) else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def require_writable(file: Path, *, force: bool) -> None:
@@ -119,13 +104,6 @@ def _too_few(settings: FileData, survey: Survey) -> str:
     return f"; about {tests} test images may be too few to show it" if tests < MIN_TEST_IMAGES else ""
 
 
-def _name(path: str) -> str:
-    """Derive the recipe's name from the path of the data."""
-    stem = Path(path).resolve().name.partition(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64]
-    return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
-
-
 def _allowed(leaks: Leaks) -> list[str]:
     """Return the commented line that waives the refusal of test images in other splits, where there are any."""
     if not leaks.first:
@@ -137,34 +115,6 @@ def _allowed(leaks: Leaks) -> list[str]:
         "# Remove them from one of the splits; allowed, they make accuracy look better than it is:",
         "# allow: [overlap]",
     ]
-
-
-def _data(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:
-    lines = ["data:", f"  source: {settings.source}", f"  path: {quoted(settings.path)}"]
-    if isinstance(settings, CsvData | ArrowData | WebData):
-        columns = {name: getattr(settings, name, None) for name in ("image", "label", "split")}
-        lines += [f"  {name}: {quoted(column)}" for name, column in columns.items() if column is not None]
-    lines.append(f"  resolution: {resolution} # pixels; time grows with its square")
-    if settings.test is not None:
-        seen = "; has your model seen these images? Then add a folder `test` that it has not" if trained else ""
-        lines.append(f"  test: {settings.test} # share held out for test, as there is no test split{seen}")
-    if "validation" not in survey.counts:
-        lines.append("  validation: 0.1 # share of the train images held out for checkpoint selection")
-    if survey.large:
-        lines.append(f"  max_pixels: {survey.max_pixels} # of the largest image; {survey.large} have more than usual")
-    if survey.broken:
-        lines.append(f"  broken: skip # {len(survey.broken)} images are unreadable; `refuse` stops at the first")
-    return lines
-
-
-def _augmentation(choices: Choices, machine: Machine) -> list[str]:
-    lines = []
-    if choices.teacher:
-        lines.append('  templates: ["a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}."]')
-        lines.append("  # prompts: {CLASS: its name in words} # for classes whose folder has another name")
-    if machine.gpu:
-        return [*lines, "  views: standard # augmentation: random-resized-crop, flip and colour; or light, strong"]
-    return [*lines, "  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation"]
 
 
 def _own(own: OwnWeights, survey: Survey) -> list[str]:

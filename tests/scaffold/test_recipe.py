@@ -20,8 +20,9 @@ from compress.data.folder import FolderData
 from compress.recipe import parse_recipe
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold.choices import Machine, choose
+from compress.scaffold.data_section import quoted
 from compress.scaffold.detect import detect_source
-from compress.scaffold.recipe import SCHEMA, quoted, recipe_text, require_writable, write_recipe
+from compress.scaffold.recipe import SCHEMA, recipe_text, require_writable, write_recipe
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
 from compress.utils.system import hub_is_reachable, is_in_hub_cache

@@ -1,0 +1,65 @@
+"""The section `data` of a first recipe, and its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
+from compress.data.webdataset import WebData
+from compress.recipe.data import FileData
+from compress.recipe.schema import RESERVED
+from compress.recipe.yaml_tree import scalar
+from compress.scaffold.choices import Choices, Machine
+from compress.scaffold.survey import Survey
+from compress.utils.errors import UsageError
+from compress.utils.messages import one_line
+
+
+def quoted(text: str) -> str:
+    """Return text as a YAML scalar: plain if it reads back as itself, else quoted; a `UsageError` if not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{one_line(text)}: the name is not UTF-8, so a recipe cannot hold it; rename it") from error
+    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./ -]*", text) and text == text.strip()
+    return text if plain and isinstance(scalar(text), str) else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def recipe_name(path: str) -> str:
+    """Derive the recipe's name from the path of the data."""
+    stem = Path(path).resolve().name.partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64]
+    return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
+
+
+def data_lines(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:
+    """Return the section `data` of a recipe; `trained` says that its model has been trained elsewhere."""
+    lines = ["data:", f"  source: {settings.source}", f"  path: {quoted(settings.path)}"]
+    if isinstance(settings, CsvData | ArrowData | WebData):
+        columns = {name: getattr(settings, name, None) for name in ("image", "label", "split")}
+        lines += [f"  {name}: {quoted(column)}" for name, column in columns.items() if column is not None]
+    lines.append(f"  resolution: {resolution} # pixels; time grows with its square")
+    if settings.test is not None:
+        seen = "; has your model seen these images? Then add a folder `test` that it has not" if trained else ""
+        lines.append(f"  test: {settings.test} # share held out for test, as there is no test split{seen}")
+    if "validation" not in survey.counts:
+        lines.append("  validation: 0.1 # share of the train images held out for checkpoint selection")
+    if survey.large:
+        lines.append(f"  max_pixels: {survey.max_pixels} # of the largest image; {survey.large} have more than usual")
+    if survey.broken:
+        lines.append(f"  broken: skip # {len(survey.broken)} images are unreadable; `refuse` stops at the first")
+    return lines
+
+
+def augmentation_lines(choices: Choices, machine: Machine) -> list[str]:
+    """Return the prompts and views of the section `data`."""
+    lines = []
+    if choices.teacher:
+        lines.append('  templates: ["a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}."]')
+        lines.append("  # prompts: {CLASS: its name in words} # for classes whose folder has another name")
+    if machine.gpu:
+        return [*lines, "  views: standard # augmentation: random-resized-crop, flip and colour; or light, strong"]
+    return [*lines, "  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation"]
