@@ -49,6 +49,7 @@ def recipe_text(
         *data_lines(settings, survey, choices.resolution, trained=bool(own)),
         *([] if own else augmentation_lines(choices, machine)),
         "",
+        *([] if own else ["trainer: {precision: auto} # FP32, or bf16 where this machine trains faster in it", ""]),
         "stages:",
         *stages,
         *_exports([first, "int8"] if own else [*["teacher"] * bool(choices.teacher), first, "pruned", "int8"], machine),

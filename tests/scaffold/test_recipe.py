@@ -94,6 +94,7 @@ def test_every_recipe_is_valid_for_loader_and_editor(six: Path, machine: Machine
     assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
     assert [stage.kind for stage in recipe.stages][-1] == ("export" if runtimes else "quantize")
     assert isinstance(recipe.data, FolderData) and recipe.data.path == str(six) and recipe.data.broken == "skip"
+    assert recipe.trainer.precision == "auto"
     assert max(map(len, text.splitlines())) <= 120 + len(str(six))
     assert (yaml.safe_load(text)["data"]["views"] == "standard") == machine.gpu
 
