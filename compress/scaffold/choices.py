@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from dataclasses import dataclass
 
 from compress.data.torchvision_sets import CIFAR10_CLASSES
@@ -17,7 +18,10 @@ OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safe
 STUDENT_FILE = ("timm/resnet18.a1_in1k", "model.safetensors")
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_DATASET = 2000  # images to train on up to which batches are small and each image gets more views
-MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot head (arXiv 2103.00020, 3.1.5)
+NUMBERED = re.compile(
+    r"(category|class|cluster|grade|group|kind|label|level|score|severity|stage|type)[\W_]*(\d+|[a-z])?", re.IGNORECASE
+)  # names of classes that are no words for prompts
+MIN_PROBE_LABELS = 16  # of the median class, from which a linear probe beats a zero-shot head (arXiv 2103.00020, 3.1.5)
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,11 @@ def choose(survey: Survey, machine: Machine, own: OwnWeights | None = None) -> C
 def _teacher(survey: Survey, machine: Machine) -> tuple[str | None, str]:
     """Return the recipe's `teacher:`, or None, and the reason."""
     if machine.open_clip:
-        have_names = all(re.search(r"[^\W\d_]{3}", name) for name in survey.classes)
-        enough_labels = min(survey.counts["train"]) * (1 - TEST_SHARE) >= MIN_PROBE_LABELS
+        have_names = all(re.search(r"[^\W\d_]{3}", name) and not NUMBERED.fullmatch(name) for name in survey.classes)
+        share = 1 if "test" in survey.counts else 1 - TEST_SHARE
+        enough_labels = statistics.median(survey.counts["train"]) * share >= MIN_PROBE_LABELS
         if have_names and not enough_labels:
-            return OPEN_CLIP, "OpenCLIP ViT-B/32, zero-shot from the class names, because some classes have few labels"
+            return OPEN_CLIP, "OpenCLIP ViT-B/32, zero-shot from the class names, because most classes have few labels"
         reason = "there are enough labels for it" if have_names else "the class names are not words"
         return f"{{use: {OPEN_CLIP}, head: probe}}", f"OpenCLIP ViT-B/32 with a linear probe, because {reason}"
     if {name.replace("_", " ").lower() for name in survey.classes} <= set(CIFAR10_CLASSES):

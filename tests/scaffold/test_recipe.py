@@ -45,6 +45,25 @@ def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
         assert reason in text.replace("\n  # ", " ")
 
 
+def test_head_of_the_teacher_follows_the_median_class_and_the_names(tmp_path: Path) -> None:
+    images = survey_images(detect_source(str(folder(tmp_path, cat=8, dog=8, fox=8))))
+    online = replace(LAPTOP, open_clip=True)
+
+    def is_probe(counts: dict[str, list[int]], *classes: str) -> bool:
+        teacher = choose(replace(images, counts=counts, classes=classes or images.classes), online).teacher
+        assert teacher is not None
+        return "head: probe" in teacher
+
+    assert is_probe({"train": [4500, 4500, 15]})  # one rare class does not make it zero-shot
+    assert not is_probe({"train": [4500, 15, 15]})
+    assert is_probe({"train": [17, 17, 17], "test": [9, 9, 9]}) and not is_probe({"train": [17, 17, 17]})
+    few = {"train": [8, 8, 8]}
+    for names in (("class1", "class2", "class3"), ("label 1", "label 2", "label 3"), ("type_3", "Type_4", "type_5")):
+        assert is_probe(few, *names)
+    assert is_probe(few, "grade4", "grade5", "grade6") and is_probe(few, "class_a", "class_b", "class_c")
+    assert not is_probe(few, "stage coach", "level crossing", "boeing 737")
+
+
 def test_student_is_pretrained_with_and_without_a_model_hub(tmp_path: Path) -> None:
     tiny, online = folder(tmp_path / "a", robin=8, wren=8), replace(LAPTOP, student_weights=True)
     trained = stages(text_for(tiny))["trained"]
