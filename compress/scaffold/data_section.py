@@ -17,6 +17,8 @@ from compress.scaffold.survey import Survey
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 
+MIN_CROPPED = 96  # pixels below which crops of 8% of the area show too little
+
 
 def quoted(text: str) -> str:
     """Return text as a YAML scalar: plain if it reads back as itself, else quoted; a `UsageError` if not UTF-8."""
@@ -60,6 +62,6 @@ def augmentation_lines(choices: Choices, machine: Machine) -> list[str]:
     if choices.teacher:
         lines.append('  templates: ["a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}."]')
         lines.append("  # prompts: {CLASS: its name in words} # for classes whose folder has another name")
-    if machine.gpu:
+    if machine.gpu and choices.resolution >= MIN_CROPPED:
         return [*lines, "  views: standard # augmentation: random-resized-crop, flip and colour; or light, strong"]
-    return [*lines, "  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation"]
+    return [*lines, "  views: light # augmentation: shift, flip, brightness and contrast; or standard, strong"]

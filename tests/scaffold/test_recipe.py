@@ -115,7 +115,7 @@ def test_every_recipe_is_valid_for_loader_and_editor(six: Path, machine: Machine
     assert isinstance(recipe.data, FolderData) and recipe.data.path == str(six) and recipe.data.broken == "skip"
     assert recipe.trainer.precision == "auto"
     assert max(map(len, text.splitlines())) <= 120 + len(str(six))
-    assert (yaml.safe_load(text)["data"]["views"] == "standard") == machine.gpu
+    assert yaml.safe_load(text)["data"]["views"] == "light"
 
 
 def test_resolution_and_epochs_follow_images_and_machine(tmp_path: Path) -> None:
@@ -136,6 +136,15 @@ def test_unlabelled_images_count_where_a_teacher_teaches_on_them(tmp_path: Path)
     assert distilled.teacher and (distilled.epochs, distilled.batch, distilled.views) == (5, 128, 2)
     trained = choose(replace(many, classes=("robin", "wren")), LAPTOP)
     assert not trained.teacher and (trained.epochs, trained.batch) == (60, 32)
+
+
+def test_only_large_images_are_cropped(tmp_path: Path) -> None:
+    settings, gpu = detect_source(str(folder(tmp_path, cat=8, dog=8))), replace(LAPTOP, gpu=True)
+    small = survey_images(settings)
+    for side, machine, views in ((95, gpu, "light"), (96, gpu, "standard"), (3000, LAPTOP, "light")):
+        survey = replace(small, short_sides=np.full(9, side))
+        text = recipe_text(settings, survey, machine, choose(survey, machine))
+        assert yaml.safe_load(text)["data"]["views"] == views
 
 
 @pytest.mark.parametrize(
