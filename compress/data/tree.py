@@ -95,7 +95,9 @@ def _labelled(
     folder: Path, part: str, classes: tuple[str, ...], others: set[str], tally: Tally
 ) -> tuple[list[Path], Labels]:
     if loose := next(_loose(folder), None):
-        raise UsageError(f"{folder / loose} is outside of a class folder; move it to {folder}/CLASS/")
+        flat = part != "train" and not subfolders(folder)
+        rename = "; or rename the folder to `unlabeled` if its images have no labels" * flat
+        raise UsageError(f"{folder / loose} is outside of a class folder; move it to {folder}/CLASS/{rename}")
     entries = entries_of(folder, tally)
     for entry in entries:
         if not is_folder(entry):

@@ -147,6 +147,13 @@ def add(name: str) -> Callable[[Path], None]:
     return write
 
 
+def flatten_test(root: Path) -> None:
+    for image in (root / "test").glob("*/*.png"):
+        image.rename(root / "test" / f"{image.parent.name}{image.name}")
+    for name in ("cat", "dog"):
+        (root / "test" / name).rmdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -164,7 +171,8 @@ def add(name: str) -> Callable[[Path], None]:
         (add("test/bird/a.png"), r"test: the class bird is not in train/"),
         (add("val/cat/a.txt"), r"val: no images in cat, dog; add some or remove the folder"),
         (lambda r: [add(f"{v}/cat/a.png")(r) for v in ("val", "validation")], r"both val/ and validation/; remove one"),
-        (add("train/a.png"), r"train/a.png is outside of a class folder"),
+        (add("train/a.png"), r"train/a.png is outside of a class folder; move it to .*/train/CLASS/$"),
+        (flatten_test, r"/test/CLASS/; or rename the folder to `unlabeled` if its images have no labels$"),
         (lambda r: only_ignored(r / "unlabeled"), r"unlabeled: no images found"),
     ],
 )
