@@ -61,7 +61,7 @@ def init(
     progress("\n".join(survey_lines(settings, survey)))
     if own:
         require_classes(own, survey.classes)
-    machine = this_machine()
+    machine = this_machine(runs)
     choices = choose(survey, machine, own)
     progress(model_line(own) if own else f"teacher: {choices.reason}")
     checkpoints = [] if own else find_checkpoints(Path(data), Path())

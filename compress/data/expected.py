@@ -37,25 +37,26 @@ def refuse_full_disk(settings: FileData, store: Path) -> None:
         raise CompressError(f"data: {_count(listing):,} images do not fit: {_needed(settings, listing, store)}{remedy}")
 
 
+def decoding_bytes(images: int, resolution: int) -> int:
+    """Return the bytes on the disk that images take while they are decoded to pixels."""
+    return COPIES * 3 * resolution**2 * images
+
+
 def _needed(settings: FileData, listing: Listing, store: Path) -> str:
-    size, side = _decoded(settings, listing), settings.resolution
+    size, side = decoding_bytes(_count(listing), settings.resolution), settings.resolution
     return (
-        f"at {side} x {side} pixels they take {size_text(size)} in {store}, and {size_text(COPIES * size)} while they "
+        f"at {side} x {side} pixels they take {size_text(size // COPIES)} in {store}, and {size_text(size)} while they "
         f"are decoded, of {size_text(free_bytes(store))} that are free"
     )
 
 
 def _remedy(settings: FileData, listing: Listing, store: Path) -> str:
-    fits = COPIES * _decoded(settings, listing) <= free_bytes(store)
+    fits = decoding_bytes(_count(listing), settings.resolution) <= free_bytes(store)
     return "" if fits else "; set `images: files` in data, which decodes batches when they are needed"
 
 
 def _count(listing: Listing) -> int:
     return sum(part.count for part in listing.parts.values())
-
-
-def _decoded(settings: FileData, listing: Listing) -> int:
-    return 3 * settings.resolution**2 * _count(listing)
 
 
 def _seconds(settings: FileData, listing: Listing) -> float:

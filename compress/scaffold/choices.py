@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from compress.data.torchvision_sets import CIFAR10_CLASSES
 from compress.deployment.runtimes import missing
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
-from compress.utils.system import cores, has_gpu, hub_is_reachable, is_in_hub_cache
+from compress.utils.system import cores, free_bytes, has_gpu, hub_is_reachable, is_in_hub_cache
 
 OPEN_CLIP = "openclip-vit-b-32"
 OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors")
@@ -33,6 +34,7 @@ class Machine:
     open_clip: bool  # whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded
     student_weights: bool  # whether those of timm's ResNet18 are; otherwise the student starts from the shipped ones
     runtimes: tuple[str, ...]  # installed runtimes
+    free_bytes: int  # on the disk of the store
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class Choices:
     reason: str  # why this teacher, for the user
 
 
-def this_machine() -> Machine:
-    """Describe this machine. Loads torch, and asks the model hub whether it can be reached."""
+def this_machine(runs: Path) -> Machine:
+    """Describe this machine, whose store is in `runs`. Loads torch, and asks whether the model hub can be reached."""
     hub = hub_is_reachable()
     open_clip, student = (hub or is_in_hub_cache(*file) for file in (OPEN_CLIP_FILE, STUDENT_FILE))
     runtimes = tuple(name for name in ("onnxruntime", "openvino") if not missing(name))
-    return Machine(cores(), has_gpu(), open_clip, student, runtimes)
+    return Machine(cores(), has_gpu(), open_clip, student, runtimes, free_bytes(runs))
 
 
 def choose(survey: Survey, machine: Machine, own: OwnWeights | None = None) -> Choices:

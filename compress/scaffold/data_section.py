@@ -8,12 +8,14 @@ from pathlib import Path
 
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
+from compress.data.expected import decoding_bytes
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
 from compress.recipe.schema import RESERVED
 from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.survey import Survey
+from compress.utils.console import size_text
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 
@@ -37,7 +39,7 @@ def recipe_name(path: str) -> str:
     return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
 
 
-def data_lines(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:
+def data_lines(settings: FileData, survey: Survey, machine: Machine, resolution: int, *, trained: bool) -> list[str]:
     """Return the section `data` of a recipe; `trained` says that its model has been trained elsewhere."""
     lines = ["data:", f"  source: {settings.source}", f"  path: {quoted(settings.path)}"]
     if isinstance(settings, CsvData | ArrowData | WebData):
@@ -49,6 +51,10 @@ def data_lines(settings: FileData, survey: Survey, resolution: int, *, trained: 
         lines.append(f"  test: {settings.test} # share held out for test, as there is no test split{seen}")
     if "validation" not in survey.counts:
         lines.append("  validation: 0.1 # share of the train images held out for checkpoint selection")
+    needed = decoding_bytes(survey.total, resolution)
+    if needed > machine.free_bytes and not survey.sequential:
+        space = f"{size_text(needed)} while they are decoded, of {size_text(machine.free_bytes)} that are free"
+        lines.append(f"  images: files # decode batches when they are needed: as pixels, all need {space}")
     if survey.large:
         lines.append(f"  max_pixels: {survey.max_pixels} # of the largest image; {survey.large} have more than usual")
     if survey.broken:

@@ -46,7 +46,7 @@ def recipe_text(
         f"name: {recipe_name(settings.path)}",
         *_allowed(survey.leaks),
         "",
-        *data_lines(settings, survey, choices.resolution, trained=bool(own)),
+        *data_lines(settings, survey, machine, choices.resolution, trained=bool(own)),
         *([] if own else augmentation_lines(choices, machine)),
         "",
         *([] if own else ["trainer: {precision: auto} # FP32, or bf16 where this machine trains faster in it", ""]),

@@ -68,6 +68,7 @@ class Survey:
     copies: int  # images that are byte for byte another image
     contradictions: int  # images with a copy under another class
     leaks: Leaks
+    sequential: bool  # whether images can be read from front to end only, not in any order
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def survey_images(settings: FileData) -> Survey:
         copies=sum(len(group) - 1 for group in groups),
         contradictions=sum(len(group) for group in groups if len({image.label for image in group} - {-1}) > 1),
         leaks=_leaks(groups),
+        sequential=listing.sequential is not None,
     )
 
 

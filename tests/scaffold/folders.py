@@ -12,7 +12,14 @@ from compress.scaffold.detect import detect_source
 from compress.scaffold.recipe import recipe_text
 from compress.scaffold.survey import survey_images
 
-LAPTOP = Machine(cores=2, gpu=False, open_clip=False, student_weights=False, runtimes=("onnxruntime", "openvino"))
+LAPTOP = Machine(
+    cores=2,
+    gpu=False,
+    open_clip=False,
+    student_weights=False,
+    runtimes=("onnxruntime", "openvino"),
+    free_bytes=10**12,
+)
 
 
 def paint(path: Path, seed: int, size: tuple[int, int] = (40, 40), grey: bool = False) -> None:

@@ -147,6 +147,21 @@ def test_only_large_images_are_cropped(tmp_path: Path) -> None:
         assert yaml.safe_load(text)["data"]["views"] == views
 
 
+def test_images_that_do_not_fit_as_pixels_stay_in_their_files(tmp_path: Path) -> None:
+    settings = detect_source(str(folder(tmp_path, cat=8, dog=8)))
+    survey = replace(survey_images(settings), total=1_300_000, short_sides=np.full(9, 3000))
+    gpu = replace(LAPTOP, gpu=True, free_bytes=80 * 10**9)
+
+    def data(machine: Machine, **changes: bool) -> tuple[Any, str]:
+        text = recipe_text(settings, replace(survey, **changes), machine, choose(survey, machine))
+        return parse_recipe(text).data, text
+
+    section, text = data(gpu)
+    assert section.images == "files" and "all need 391.37 GB while they are decoded, of 80.00 GB that are free" in text
+    assert data(replace(gpu, free_bytes=10**12))[0].images == "pixels"
+    assert data(gpu, sequential=True)[0].images == "pixels"  # a compressed tar, which `files` refuses
+
+
 @pytest.mark.parametrize(
     "text",
     [
