@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from compress.data.arrow import ArrowData
-from compress.data.csv_file import CsvData
+from compress.data.csv_file import TABLES, CsvData
 from compress.data.expected import decoding_bytes
+from compress.data.image_io import exists
+from compress.data.patterns import fixed_folder, is_pattern
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
 from compress.recipe.schema import RESERVED
@@ -33,8 +35,13 @@ def quoted(text: str) -> str:
 
 
 def recipe_name(path: str) -> str:
-    """Derive the recipe's name from the path of the data."""
-    stem = Path(path).resolve().name.partition(".")[0]
+    """Derive the recipe's name from the path of the data: from the folder of tables, and of a pattern."""
+    where = Path(path)
+    if is_pattern(where) and not exists(where):
+        where = Path(fixed_folder(where))
+    elif where.suffix.lower() in TABLES:
+        where = where.parent
+    stem = where.resolve().name.partition(".")[0]
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64]
     return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
 

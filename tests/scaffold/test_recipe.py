@@ -20,7 +20,7 @@ from compress.data.folder import FolderData
 from compress.recipe import parse_recipe
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold.choices import Machine, choose
-from compress.scaffold.data_section import quoted
+from compress.scaffold.data_section import quoted, recipe_name
 from compress.scaffold.detect import detect_source
 from compress.scaffold.recipe import SCHEMA, recipe_text, require_writable, write_recipe
 from compress.scaffold.survey import survey_images
@@ -196,6 +196,25 @@ def test_existing_recipes_and_missing_folders_are_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["store", "Sweeps", "sweeps"])
 def test_folders_of_other_things_in_runs_name_no_recipe(tmp_path: Path, name: str) -> None:
     assert parse_recipe(text_for(folder(tmp_path / name, cat=8, dog=8))).name == "photos"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("my photos", "my-photos"),
+        ("photos/{test.csv,train.csv}", "photos"),
+        ("photos/labels.csv", "photos"),
+        ("photos/train-{000..007}.tar", "photos"),
+        ("{train,test}.tsv", "here"),
+        ("birds.parquet", "birds"),
+    ],
+)
+def test_recipe_is_named_by_the_folder_of_tables_and_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert recipe_name(path) == name
 
 
 def test_a_schema_of_another_version_is_replaced(tmp_path: Path) -> None:
