@@ -64,6 +64,9 @@ def data_lines(settings: FileData, survey: Survey, machine: Machine, resolution:
         lines.append(f"  images: files # decode batches when they are needed: as pixels, all need {space}")
     if survey.large:
         lines.append(f"  max_pixels: {survey.max_pixels} # of the largest image; {survey.large} have more than usual")
+    if survey.looked_at < survey.total and not survey.broken:
+        of = f"{survey.looked_at:,} of {survey.total:,} images were inspected"
+        lines.append(f"  # broken: skip # only {of}; an unreadable one among the others stops `run`")
     if survey.broken:
         lines.append(f"  broken: skip # {len(survey.broken)} images are unreadable; `refuse` stops at the first")
     return lines

@@ -81,6 +81,10 @@ def test_evenly_spaced_images_of_a_large_source_are_inspected(tmp_path: Path, mo
     result, lines = surveyed(folder(tmp_path, cat=18, dog=9))
     assert result.looked_at == 9 and result.counts["train"] == [18, 9]
     assert "inspected 9 of 27 images" in lines
+    text = text_for(tmp_path)
+    assert "  # broken: skip # only 9 of 27 images were inspected; an unreadable one among the others stops" in text
+    monkeypatch.setattr(survey, "MAX_IMAGES", 27)
+    assert "broken" not in text_for(tmp_path)
 
 
 def spoil(name: str, root: Path) -> Path:
