@@ -56,14 +56,21 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
 def stage(section: type[K]) -> type[K]:
     """Register a subclass of `compress.stages.kind.StageKind` as the kind of stage that its `kind` names.
 
+    A class that is defined again, as in a notebook cell that runs twice, replaces its older self.
+
     Raises:
         UsageError: another kind has this name.
     """
     name = section.kind_name()
-    if STAGES.get(name, section) is not section:
+    known = STAGES.get(name)
+    if known and (isinstance(known, str) or _defined_as(known) != _defined_as(section)):
         raise UsageError(f"there is a kind of stage {name!r} already; give {section.__name__}.kind another name")
     STAGES[name] = section
     return section
+
+
+def _defined_as(section: type[StageSection]) -> tuple[str, str]:
+    return section.__module__, section.__qualname__
 
 
 def runtime(name: str, runtime_class: type[Runtime]) -> None:
@@ -125,7 +132,8 @@ def _imported(plugin: str) -> ModuleType:
         path = Path(plugin).resolve()
         if not path.is_file():
             raise UsageError(f"--plugin {plugin}: there is no such file")
-        spec = importlib.util.spec_from_file_location(f"compress_plugin_{path.stem}", path)
+        name = f"compress_plugin_{path.stem}_{key_of(path=str(path))[:8]}"  # two folders may have a `stage.py` each
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module

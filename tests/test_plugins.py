@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,43 @@ def test_names_of_the_package_are_not_replaced() -> None:
         plugins.runtime("openvino", own)
     with pytest.raises(UsageError, match="there is a data source 'csv' already"):
         plugins.source("csv", "own:SOURCE")
+
+
+STAGE = """\
+from typing import Literal
+
+from compress import plugins
+from compress.stages.kind import StageKind
+
+
+@plugins.stage
+class Mine(StageKind):
+    kind: Literal["KIND"]
+"""
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_stage_that_is_defined_again_replaces_itself() -> None:
+    code = compile(STAGE.replace("KIND", "mine"), "cell", "exec", dont_inherit=True)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, names)
+    first = names["Mine"]
+    exec(code, names)
+    assert registry.STAGES["mine"] is names["Mine"] is not first
+    names["__name__"] = "another"
+    with pytest.raises(UsageError, match="there is a kind of stage 'mine' already; give Mine"):
+        exec(code, names)
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_plugins_of_the_same_name_are_modules_of_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / name / "stage.py" for name in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(STAGE.replace("KIND", file.parent.name))
+    plugins.load(map(str, files))
+    modules = [registry.STAGES[name].__module__ for name in ("a", "b")]
+    assert modules[0] != modules[1] and all(sys.modules[name].Mine for name in modules)
 
 
 @pytest.mark.usefixtures("no_plugins")
