@@ -10,7 +10,7 @@ from compress.recipe.stage import stage_sections
 from compress.recipe.weights import without_void
 from compress.recipe.yaml_tree import KeyPath, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
-from compress.utils.messages import describe, did_you_mean, join_words
+from compress.utils.messages import describe, did_you_mean, join_words, one_line
 from compress.utils.resources import DEFAULT_TREND, config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
@@ -86,11 +86,19 @@ class Composer:
         return self._configs[folder, name]
 
     def _unknown(self, path: KeyPath, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
-        hint = did_you_mean(name, allowed) or ";"
-        self._problem(path, node, f"unknown {kind} {describe(name)}{hint} allowed: {join_words(allowed)}")
+        hint = did_you_mean(name, allowed)
+        own = _own_images(name) if kind == LABELS["data"] and (not hint or Path(name).exists()) else ""
+        self._problem(path, node, f"unknown {kind} {describe(name)}{hint or ';'} allowed: {join_words(allowed)}{own}")
 
     def _problem(self, path: KeyPath, node: Node, message: str) -> None:
         self.problems[path] = Problem(node.place, message)
+
+
+def _own_images(path: str) -> str:
+    """Say how a recipe names images of the user's own, where a path stands for a data set."""
+    path = one_line(path)
+    section = f"write `{{source: image-folder, path: {path}}}`, or " if not Path(path).is_file() else ""
+    return f"; for your own images {section}run `compress-model init {path}`"
 
 
 def _named_sections(root: Node) -> Iterator[tuple[Node, str | int, KeyPath]]:

@@ -125,6 +125,24 @@ def test_what_an_override_states_holds_beside_another() -> None:
         assert stated is not None and stated.source == "mine"
 
 
+def test_a_path_in_place_of_a_data_set_is_told_how_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(name: str) -> str:
+        (message,) = messages(SHORT.replace("cifar10-sample", name))
+        return message.partition("; for your own images ")[2]
+
+    assert said("photos") == "write `{source: image-folder, path: photos}`, or run `compress-model init photos`"
+    assert said("cifar11") == ""  # a slip, as nothing has this name
+    (tmp_path / "cifar11").mkdir()
+    assert said("cifar11").startswith("write `{source: image-folder, path: cifar11}`")
+    (tmp_path / "labels.csv").touch()
+    assert said("labels.csv") == "run `compress-model init labels.csv`"
+    assert said("{use: photos}").startswith("write `{source: image-folder, path: photos}`")
+
+
 def test_mistake_in_a_config_is_reported_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("data", "teachers", "students", "trends"):
         (tmp_path / "configs" / folder).mkdir(parents=True)
