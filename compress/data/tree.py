@@ -149,7 +149,7 @@ def _notes(train: Path, classes: dict[str, list[str]], flat: bool) -> Iterator[s
     """Say where folders may not be the classes that are meant."""
     doubtful = [name for name in classes if name.lower() in DOUBTFUL or name.startswith(SYSTEM_MARKS)]
     if doubtful:
-        yield f"{truncate_list(doubtful)} in {train.name}/ is read as a class: if it is none, move it elsewhere."
+        yield f"{truncate_list(doubtful)} in {train.name}/ is read as a class; if it is not one, move it elsewhere."
     if flat:
         unlabeled = [name for name in subfolders(train) if SPLIT_WORDS.get(name.lower()) == "unlabeled"]
         if unlabeled:

@@ -149,7 +149,7 @@ class FileData(DataSection):
         description="where the images are; shards may also be a pattern, a URL or a manifest (`.jsonl`)"
     )
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
-    broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
+    broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is not an image")
     test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of the labelled images that is cut off for test where no such split exists"
     )

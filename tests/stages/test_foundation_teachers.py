@@ -341,5 +341,5 @@ def test_several_teachers_are_no_network_to_compress() -> None:
     one = {"source": "timm", "model": "test_resnet", "pretrained": True}
     recipe = recipe_of(one, {**one, "model": "test_vit"}, {"source": "ensemble", "members": ["t0", "t1"]})
     recipe["stages"].append({"id": "p", "kind": "prune", "from": "t2", "target_macs": 0.5})
-    with pytest.raises(RecipeError, match="several teachers are no network to prune; let stage p start from one"):
+    with pytest.raises(RecipeError, match="stage p cannot prune an ensemble; start it from one of its teachers"):
         parse_recipe(json.dumps(recipe))

@@ -52,7 +52,7 @@ class TeacherStage(ExistingNetwork):
             return
         for other in recipe.stages:
             if self.id in other.parents() and other.starts_from != {TEACHER}:
-                message = f"several teachers are no network to {other.kind}; let stage {other.id} start from one"
+                message = f"stage {other.id} cannot {other.kind} an ensemble; start it from one of its teachers"
                 yield "teacher", message
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
