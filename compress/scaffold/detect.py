@@ -15,6 +15,7 @@ from compress.data.listing import list_images
 from compress.data.patterns import is_pattern, part_of
 from compress.data.saved_dataset import saved_shards
 from compress.data.shards import find_shards
+from compress.data.table_images import ImagesOfTable
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
@@ -144,7 +145,7 @@ def _sorts_otherwise(table: Path, root: Path, names: Sequence[str]) -> bool:
     if problem or image is None or label is None:
         return False
     labels: dict[str, set[str]] = {}  # by folder
-    images = csv_file.ImagesOfTable(table)
+    images = ImagesOfTable(table)
     try:
         rows = list(csv_file.read_table(table, image, [label]))
         if 2 * len({cells[label] for _, cells in rows}) > len(rows):  # captions, or names of the images
