@@ -29,7 +29,7 @@ from compress.training.optim import DIVERGENCE_LR_FACTOR
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line
-from compress.utils.machine_faults import is_out_of_memory
+from compress.utils.machine_faults import is_exhausted, is_out_of_memory
 
 CHECKPOINT = "last.ckpt"
 MAX_RESTARTS = 5  # after divergence
@@ -93,7 +93,7 @@ def fit(
 
     Raises:
         CompressError: The loss diverges, Lightning refuses the `trainer` section, a step does not fit into the memory
-            of a GPU, or `deterministic` asks for what an operator does not have.
+            of a GPU, `deterministic` asks for what an operator does not have, or `compile` fails.
         UsageError: The device of the `trainer` section is not here.
         FollowerFinished: This process only joined the fit of another one.
     """
@@ -104,7 +104,7 @@ def fit(
         try:
             return _fit(module, trainer, device, folder, label, callbacks, chooser)
         except RuntimeError as error:
-            advice = _device_advice(module, trainer, device, error)
+            advice = _step_advice(module, trainer, device, error)
             if advice is None:
                 raise
             raise CompressError(advice) from error
@@ -225,8 +225,8 @@ def _format(
     return replace(chosen, matmul=False) if module.settings.compile else chosen
 
 
-def _device_advice(module: FitModule, trainer: Trainer, device: torch.device, error: RuntimeError) -> str | None:
-    """Return what to change where a GPU cannot do a step; None for another error."""
+def _step_advice(module: FitModule, trainer: Trainer, device: torch.device, error: RuntimeError) -> str | None:
+    """Return what to change where a step cannot be done as the recipe says; None for another error."""
     if device.type != "cpu" and is_out_of_memory(error):
         free_memory()
         settings = module.settings
@@ -236,7 +236,14 @@ def _device_advice(module: FitModule, trainer: Trainer, device: torch.device, er
         )
     if trainer.deterministic and "deterministic" in str(error):
         return f"trainer.deterministic: {first_line(error)}; set it to false, or choose another network"
+    if module.settings.compile and _is_of_compiler(error) and not is_exhausted(error):
+        return f"torch.compile fails here ({first_line(error)}); remove `compile: true`"
     return None
+
+
+def _is_of_compiler(error: RuntimeError) -> bool:
+    """Return whether torch.compile, or the compiler that it calls, has raised an error."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
 def _advice(module: FitModule, error: Diverged, path: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pretended_cuda import OnCuda, pretended_cuda
 from torch import Tensor, nn
+from torch._inductor.exc import InductorError, InvalidCxxCompiler
 from training.test_fit import CPU, PREPROCESS, colours, plain
 
 from compress.measurement.device import CPU as ON_CPU
@@ -72,6 +73,32 @@ def test_an_operator_that_is_not_deterministic_is_named(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match=r"trainer.deterministic: put_ does not have .*; set it to false"):
         fitted(CPU.model_copy(update={"deterministic": True}), tmp_path, failure)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_compiler_that_fails_is_one_line_that_names_compile(tmp_path: Path) -> None:
+    def compiled(cause: Exception) -> None:
+        module = FitModule(
+            Means(InductorError(cause, None)),
+            PREPROCESS,
+            [colours(64, 0)],
+            colours(32, 1),
+            Views(),
+            plain(1),
+            None,
+            seed=0,
+            image_macs=1,
+        )
+        module.settings = module.settings.model_copy(update={"compile": True})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nn.Module, "compile", lambda network: None)
+            fit(module, CPU, tmp_path, "tiny")
+
+    with pytest.raises(
+        CompressError, match=r"^torch.compile fails here \(InvalidCxxCompiler: No .*; remove `compile: tr"
+    ):
+        compiled(InvalidCxxCompiler())
+    with pytest.raises(InductorError):  # a full disk is told by the command line
+        compiled(OSError(28, "No space left on device"))
 
 
 @pytest.mark.parametrize(
