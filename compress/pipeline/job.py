@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +17,16 @@ from compress.pipeline.hosts import check_hosts
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
+from compress.recipe.data import FileData
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
-from compress.stages.planned import Plan
+from compress.stages.planned import Plan, PlannedStage
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.store.workers import remove_ended
 from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
-from compress.utils.processes import require_supported_system
+from compress.utils.processes import require_main_guard, require_supported_system
 from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def prepare_job(
             are made again.
 
     Raises:
-        CompressError: data, weights, packages or devices are missing, or a stage cannot work.
+        CompressError: data, weights, packages or devices are missing, a stage cannot work, or the script that runs
+            it lacks a `__main__` guard that it needs.
     """
     check_requirements(recipe, [kind_of(stage) for stage in recipe.stages])
     trackers = trackers or Trackers()
@@ -94,6 +97,7 @@ def prepare_job(
     check_requirements(recipe, [each.stage for each in lacking], require_whole)  # a cached run needs no runtimes
     if lacking:
         _check_device(recipe, log)
+        _check_script(recipe, lacking)
     if for_report:
         check_hosts(plan, store)
     data, remarks = prepare_data(recipe, store, log)
@@ -122,6 +126,14 @@ def prepare_ood_images(recipe: Recipe, data: ImageData, store: Store, log: Log) 
         say(f"measure.ood: left out {left_out_line(ood.left_out)}")
     log.write("ood", images=len(ood.images), left_out=[asdict(row) for row in ood.left_out])
     return ood
+
+
+def _check_script(recipe: Recipe, lacking: Sequence[PlannedStage]) -> None:
+    """Refuse a script that the processes which decode batches would run again; see `require_main_guard`."""
+    data = recipe.data
+    decodes = isinstance(data, FileData) and data.images == "files" and data.workers != 0
+    if decodes and any(each.stage.joined_by_devices() for each in lacking):
+        require_main_guard()
 
 
 def prepare_data(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from support import environment
+from support import Job, environment
 
 from compress.cli import main
+from compress.pipeline.runner import run
+from compress.recipe.load import load_recipe
 from compress.utils import processes
 from compress.utils.errors import UsageError
 from compress.utils.processes import require_main_guard, require_supported_system
@@ -72,6 +75,28 @@ def test_a_worker_that_reaches_the_run_ends_with_one_line(tmp_path: Path) -> Non
     assert done.stdout == "exit status 1\n"
     assert done.stderr.startswith("error: a worker process imported this script and reached the run again; put `if")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
+def test_a_script_without_a_guard_is_refused_before_the_data_is_prepared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_job: Callable[[], Job]
+) -> None:
+    script, recipe = tmp_path / "script.py", make_job().recipe
+    script.write_text(UNGUARDED)
+    as_main(monkeypatch, script)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
+
+    def prepares(*_: object) -> None:
+        raise KeyError("prepared")
+
+    monkeypatch.setattr("compress.pipeline.job.prepare_data", prepares)
+    refused = pytest.raises(UsageError, match=r"script.py: workers import this script")
+    for changes, ended in (
+        (("data.images=files",), refused),
+        (("data.images=files", "data.workers=0"), pytest.raises(KeyError)),
+        ((), pytest.raises(KeyError)),
+    ):
+        with ended:
+            run(load_recipe(recipe, changes), tmp_path / "runs")
 
 
 def test_windows_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
