@@ -18,6 +18,7 @@ from compress.data.lazy_shards import prefetch
 from compress.data.originals import FileImages
 from compress.data.prepared import Split
 from compress.training.order import RankSampler, ShardSampler, ShuffledSampler
+from compress.training.shared_memory import PREFETCH, workers_that_fit
 from compress.utils.processes import require_main_guard
 
 
@@ -148,7 +149,9 @@ def _loader(
     pinned: bool = False,
 ) -> DataLoader[Batch]:
     """Load batches, by worker processes where images have to be decoded; the batches are the same without them."""
-    workers = max((array.worker_count(world) for array in images.files), default=0)
+    wanted = max((array.worker_count(world) for array in images.files), default=0)
+    share = -(-len(images) // world)
+    workers = workers_that_fit(wanted, share, batch, images.nbytes // max(1, len(images)), world)
     if workers:
         require_main_guard()
     return DataLoader(
@@ -159,6 +162,7 @@ def _loader(
         drop_last=drop_last,
         generator=torch.Generator(),
         num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=pinned,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,

@@ -26,6 +26,7 @@ from compress.training.checkpoint import HashedCheckpointIO, SavedEpoch, read_ch
 from compress.training.formats import Format, FormatChooser, choose_for_steps
 from compress.training.module import FitModule
 from compress.training.optim import DIVERGENCE_LR_FACTOR
+from compress.training.shared_memory import worker_advice
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line
@@ -93,7 +94,8 @@ def fit(
 
     Raises:
         CompressError: The loss diverges, Lightning refuses the `trainer` section, a step does not fit into the memory
-            of a GPU, `deterministic` asks for what an operator does not have, or `compile` fails.
+            of a GPU, `deterministic` asks for what an operator does not have, `compile` fails, or the processes that
+            decode images lack memory.
         UsageError: The device of the `trainer` section is not here.
         FollowerFinished: This process only joined the fit of another one.
     """
@@ -227,6 +229,8 @@ def _format(
 
 def _step_advice(module: FitModule, trainer: Trainer, device: torch.device, error: RuntimeError) -> str | None:
     """Return what to change where a step cannot be done as the recipe says; None for another error."""
+    if advice := worker_advice(error):
+        return advice
     if device.type != "cpu" and is_out_of_memory(error):
         free_memory()
         settings = module.settings
