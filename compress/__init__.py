@@ -63,7 +63,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are loaded when they are asked for, so that `import compress` stays quick."""
+    """Public names are loaded when they are asked for, so that `import compress` stays quick.
+
+    Raises:
+        UsageError: this is Windows itself, which lacks modules that they need.
+    """
     if name in _WHERE:
+        from compress.utils.platform import require_supported_system
+
+        require_supported_system()
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

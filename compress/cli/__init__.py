@@ -28,7 +28,6 @@ from compress.cli import (
 from compress.cli.errors import exit_interrupted, raise_on_signals, report_error
 from compress.cli.options import escape_other_letters, refuse_empty
 from compress.utils.errors import is_interruption
-from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place
 
 app = typer.Typer(
@@ -76,7 +75,6 @@ def main() -> None:
     received = raise_on_signals()
     try:
         refuse_empty(sys.argv)
-        require_supported_system()
         give_caches_a_place()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except KeyboardInterrupt:

@@ -26,7 +26,8 @@ from compress.store.store import Store
 from compress.store.workers import remove_ended
 from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
-from compress.utils.processes import require_main_guard, require_supported_system
+from compress.utils.platform import require_supported_system
+from compress.utils.processes import require_main_guard
 from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 if TYPE_CHECKING:

@@ -63,16 +63,6 @@ def killed_by(status: int) -> str:
     return f"its process was killed by {name}"
 
 
-def require_supported_system() -> None:
-    """Refuse Windows.
-
-    Raises:
-        UsageError: this is Windows itself.
-    """
-    if sys.platform == "win32":
-        raise UsageError("Windows itself is not supported; use WSL 2, a Linux container, or another machine")
-
-
 def require_main_guard() -> None:
     """Refuse to start workers from a script that each of them would run again from its first line.
 

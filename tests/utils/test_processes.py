@@ -12,13 +12,13 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from support import Job, environment
 
-from compress.cli import main
 from compress.pipeline.runner import run
 from compress.recipe.load import load_recipe
-from compress.utils import processes
 from compress.utils.errors import UsageError
-from compress.utils.processes import require_main_guard, require_supported_system
+from compress.utils.platform import require_supported_system
+from compress.utils.processes import require_main_guard
 
+REFUSED = "Windows itself is not supported; use WSL 2, a Linux container, or another machine"
 UNGUARDED = "import compress\ncompress.run('quickstart')\n"
 GUARDED = "import compress\nif __name__ == '__main__':\n    compress.run('quickstart')\n"
 
@@ -99,13 +99,30 @@ def test_a_script_without_a_guard_is_refused_before_the_data_is_prepared(
             run(load_recipe(recipe, changes), tmp_path / "runs")
 
 
-def test_windows_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+ON_WINDOWS = """\
+import sys
+sys.modules.update(dict.fromkeys(("resource", "fcntl", "pwd", "termios")))
+sys.platform = "win32"
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from compress.__main__ import main; main()",
+        "import runpy; runpy.run_module('compress', run_name='__main__')",
+    ],
+)
+def test_windows_is_refused_in_a_line(code: str) -> None:
     require_supported_system()
-    monkeypatch.setattr(processes, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(sys, "argv", ["compress-model", "list", "losses"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: Windows itself is not supported; use WSL 2, a Linux container, or another machine\n"
-    )
+    command = [sys.executable, "-c", ON_WINDOWS.format(code), "list", "losses"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert done.returncode == 2 and done.stderr == f"error: {REFUSED}\n"
+
+
+@pytest.mark.parametrize("code", ["from compress import run", "import compress; compress.run('quickstart')"])
+def test_windows_is_refused_in_scripts(code: str) -> None:
+    command = [sys.executable, "-c", ON_WINDOWS.format(code)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert done.returncode == 1 and done.stderr.endswith(f"compress.utils.errors.UsageError: {REFUSED}\n")
