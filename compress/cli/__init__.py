@@ -28,7 +28,7 @@ from compress.cli import (
 from compress.cli.errors import exit_interrupted, raise_on_signals, report_error
 from compress.cli.options import escape_other_letters, refuse_empty
 from compress.utils.errors import is_interruption
-from compress.utils.system import give_caches_a_place
+from compress.utils.user_cache import give_caches_a_place
 
 app = typer.Typer(
     name="compress-model",

@@ -28,6 +28,7 @@ from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import truncate_list
+from compress.utils.user_cache import say_where_downloads_go, variable_of_unwritable
 
 WITHOUT_AUXILIARY: Mapping[str, Mapping[str, Option]] = {
     name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")
@@ -204,6 +205,7 @@ def _torchvision(
     weights = torchvision_weights(name)
     if weights is None:
         raise UsageError(f"torchvision has no published weights of {name}; remove `pretrained`")
+    say_where_downloads_go()
     if size_argument(model_name) and fixed_side("torchvision", name) != resolution:
         model = models.get_model(model_name, weights=None, num_classes=len(weights.meta["categories"]), **arguments)
         model.load_state_dict(resample_positions(model, weights.get_state_dict(check_hash=True)))
@@ -238,6 +240,9 @@ def _explained(library: str, name: str, resolution: int, pretrained: bool, error
     reason = first_line(error)
     if name.startswith(LOCAL):
         return CompressError(f"{name} cannot be loaded: {reason}")
+    if variable := variable_of_unwritable(error):
+        remedy = f"set {variable} to a folder that can be written to"
+        return CompressError(f"{library}'s weights of {name} cannot be stored here ({reason}); {remedy}")
     downloading = isinstance(error, OSError) or "invalid hash value" in reason  # of torch.hub
     if name.startswith(HUB) and downloading:
         return CompressError(

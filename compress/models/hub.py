@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compress.utils.system import hub_is_reachable
+from compress.utils.user_cache import say_where_downloads_go
 
 PATIENCE_S = 10.0  # for one answer; a proxy may be slow
 
@@ -23,6 +24,8 @@ def fail_fast(downloads: bool = True) -> Iterator[None]:
     """
     from huggingface_hub import constants
 
+    if downloads:
+        say_where_downloads_go()
     if not downloads or constants.HF_HUB_OFFLINE or hub_is_reachable(PATIENCE_S):
         yield
         return

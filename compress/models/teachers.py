@@ -30,6 +30,7 @@ from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.machine_faults import is_exhausted
 from compress.utils.messages import did_you_mean
 from compress.utils.resources import expand
+from compress.utils.user_cache import variable_of_unwritable
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,9 @@ def _label(settings: OpenClipTeacher) -> str:
 def _no_weights(settings: OpenClipTeacher, source: Mapping[str, str], error: Exception) -> str:
     """Say that the weights, or the configuration, at `source` cannot be downloaded, and what to do."""
     hub, reason = source.get("hf_hub", "").strip("/"), first_line(error)
+    if variable := variable_of_unwritable(error):
+        remedy = f"set {variable} to a folder that can be written to"
+        return f"the teacher {_label(settings)} cannot be stored here ({reason}); {remedy}"
     if settings.model.startswith(HUB):
         return (
             f"the teacher {_label(settings)} cannot be downloaded here ({reason}); download the repository on another "

@@ -28,7 +28,8 @@ from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
 from compress.utils.platform import require_supported_system
 from compress.utils.processes import require_main_guard
-from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
+from compress.utils.system import allow_open_files, limit_threads
+from compress.utils.user_cache import give_caches_a_place
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -31,14 +30,20 @@ def version_of(package: str) -> str | None:
     return None
 
 
-def cache_folder() -> Path | None:
-    """Return the folder of this package in the user's cache, or None for a user without a home. It may not exist."""
+def user_cache() -> Path | None:
+    """Return the user's cache, or None for a user without a home. It may not exist."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if named.is_absolute():  # others are ignored, by the specification
-        return named / "compress-model"
+        return named
     with suppress(RuntimeError):
-        return Path.home() / ".cache" / "compress-model"
+        return Path.home() / ".cache"
     return None
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of this package in the user's cache, or None for a user without a home. It may not exist."""
+    cache = user_cache()
+    return cache / "compress-model" if cache else None
 
 
 @cache
@@ -106,17 +111,6 @@ def limit_threads() -> None:
     torch = sys.modules.get("torch")  # where it is loaded already, it has read the variable
     if torch is not None and torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
-
-
-def give_caches_a_place() -> None:
-    """Let matplotlib keep its cache beside temporary files where the user has no home that can be written to.
-
-    It would choose a new folder for each process, say so in three lines, and fail to remove it at the end of a run.
-    """
-    with suppress(RuntimeError):
-        if os.access(Path.home(), os.W_OK):
-            return
-    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"))
 
 
 def allow_open_files() -> None:
