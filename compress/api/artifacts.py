@@ -27,6 +27,7 @@ from compress.registry import PYTORCH
 from compress.utils.atomic import partial_path, remove_partials, replace_folder
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
+from compress.utils.system import limit_threads
 
 ARTIFACTS = "artifacts"  # what a folder that artifacts are made in is named after, until they are complete
 
@@ -81,6 +82,7 @@ def export(
             `classes`, or something else is in the place of an artifact.
         CompressError: a package is missing, or the network cannot be exported.
     """
+    limit_threads()
     preprocess, folder = _of_pictures(preprocess), Path(folder)
     content = preprocess_file(preprocess, preprocess.resolution, classes)
     for name in runtimes:
@@ -132,6 +134,7 @@ def evaluate(
         UsageError: arguments are missing, or the images or the network's outputs do not fit the classes.
         CompressError: the artifact or images cannot be read, or the runtime fails.
     """
+    limit_threads()
     own = [name for name, value in (("preprocess", preprocess), ("classes", classes)) if value is not None]
     if not isinstance(model, nn.Module):
         if own:

@@ -45,6 +45,7 @@ from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import CompressWarning, UsageError
 from compress.utils.messages import unknown
+from compress.utils.system import limit_threads
 
 S = TypeVar("S", bound=Section)
 Array = NDArray[Any] | Tensor
@@ -125,6 +126,7 @@ def distill(
             of the student's outputs, or a validation image has none.
         CompressError: the training has diverged.
     """
+    limit_threads()
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     images, held_out = split_of(data), split_of(validation)
     require_labels(held_out, "validation")
@@ -165,6 +167,7 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
         UsageError: a setting is wrong, or the target cannot be reached.
         CompressError: the architecture cannot be pruned.
     """
+    limit_threads()
     channels = _settings(Channels, settings)
     found = find_prunable(model, resolution, channels)
     if found.left:
@@ -184,6 +187,7 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = A
         UsageError: there is no such setting or method, or the calibration set is empty.
         CompressError: no layer could be quantized.
     """
+    limit_threads()
     batches = list(calibration)
     if not batches:
         raise UsageError("no calibration images; pass at least one batch")
@@ -228,6 +232,7 @@ def measure(
     Raises:
         UsageError: the networks are on different devices.
     """
+    limit_threads()
     device = _common_device(models)
     with ExitStack() as modes:
         for model in models.values():

@@ -24,6 +24,7 @@ from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
 from compress.pipeline.failures import by_reason, failed_files, unmade
 from compress.pipeline.plan import plan_stages, planned_job
 from compress.pipeline.preflight import check_data, check_sizes
+from compress.pipeline.process import set_up_process
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
@@ -136,6 +137,7 @@ def try_recipe(recipe: Recipe, runs: Path) -> None:
 
     Data behind a manifest is not read.
     """
+    set_up_process()
     store = Store(runs / "store")
     plan, data = planned_job(recipe, store)
     if has_manifest(recipe.data):

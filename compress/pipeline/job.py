@@ -26,10 +26,7 @@ from compress.store.store import Store
 from compress.store.workers import remove_ended
 from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
-from compress.utils.platform import require_supported_system
 from compress.utils.processes import require_main_guard
-from compress.utils.system import allow_open_files, limit_threads
-from compress.utils.user_cache import give_caches_a_place
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -52,14 +49,6 @@ class Job:
         from compress.training.loggers import FitLoggers
 
         return StageContext(self.plan, self.store, self.data, FitLoggers(self.log.write, self.trackers))
-
-
-def set_up_process() -> None:
-    """Set limits and folders of a process that makes stages; Windows itself is a `UsageError`."""
-    require_supported_system()
-    limit_threads()
-    allow_open_files()
-    give_caches_a_place()
 
 
 def open_store(root: Path) -> Store:

@@ -13,10 +13,11 @@ from compress.pipeline.collect import collect
 from compress.pipeline.distributed import joined_as_follower, leading
 from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
-from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
+from compress.pipeline.job import Job, open_store, prepare_job
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import is_timed, measure_corruptions, measure_energy, measure_latency, measure_ood
 from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray
+from compress.pipeline.process import set_up_process
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe

@@ -14,10 +14,11 @@ from typing import Any
 from compress.deployment import gpu
 from compress.pipeline.distributed import joined_as_follower, leading
 from compress.pipeline.failures import Failures, by_reason, failed_files, needs, unmade
-from compress.pipeline.job import open_store, prepare_job, set_up_process
+from compress.pipeline.job import open_store, prepare_job
 from compress.pipeline.making import make_all
 from compress.pipeline.one_stage import make_one
 from compress.pipeline.plan import make_plan
+from compress.pipeline.process import set_up_process
 from compress.pipeline.run_folder import Log
 from compress.plugins import digests
 from compress.recipe.schema import Recipe

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import compress
 from compress.measurement.threads import torch_threads
+from compress.pipeline.dry_run import try_recipe
+from compress.recipe.load import parse_recipe
 from compress.utils import system
 from compress.utils.system import cores, describe_cores, limit_threads, thread_count
 
@@ -46,6 +52,14 @@ def test_a_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch, limit: float 
     assert cores() == thread_count(None) == count and describe_cores() == words
 
 
+NETWORK = torch.nn.Flatten()
+NOTHING: Any = None
+NO_DATA = """\
+data: {source: image-folder, path: nowhere}
+stages: [{id: dense, kind: train, student: resnet18}]
+"""
+
+
 @pytest.mark.parametrize(("chosen", "variable"), [(None, "2"), ("3", "3")])
 def test_libraries_start_no_more_threads_than_the_quota_allows(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, variable: str
@@ -58,6 +72,33 @@ def test_libraries_start_no_more_threads_than_the_quota_allows(
     with torch_threads(4):
         limit_threads()
         assert os.environ["OMP_NUM_THREADS"] == variable and torch.get_num_threads() == (4 if chosen else 2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda folder: try_recipe(parse_recipe(NO_DATA), folder),
+        lambda folder: compress.distill(NETWORK, NETWORK, NOTHING, NOTHING, preprocess=NOTHING),
+        lambda folder: compress.prune(NETWORK, 32),
+        lambda folder: compress.quantize(NETWORK, []),
+        lambda folder: compress.measure({}, 32, rounds=0),
+        lambda folder: compress.export(NETWORK, folder, preprocess=NOTHING, classes=[]),
+        lambda folder: compress.evaluate(NETWORK, folder),
+    ],
+    ids=["plan", "distill", "prune", "quantize", "measure", "export", "evaluate"],
+)
+def test_whatever_computes_keeps_to_the_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Callable[[Path], Any]
+) -> None:
+    """The calls fail at once, of arguments that are no use; the limit is there by then."""
+    monkeypatch.setattr(system.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(system, "quota", lambda: 2.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with torch_threads(4):
+        with suppress(Exception):
+            call(tmp_path)
+        assert torch.get_num_threads() == 2
 
 
 def test_without_a_quota_threads_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
