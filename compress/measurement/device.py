@@ -52,6 +52,16 @@ def choose_devices(trainer: Trainer) -> list[torch.device]:
     return [torch.device(kind, number) for number in _numbers(trainer, kind)]
 
 
+def with_devices(trainer: Trainer) -> Trainer:
+    """Replace `devices: auto` by the number of devices here, if it is found; the store keys have `auto`."""
+    if trainer.devices != "auto":
+        return trainer
+    try:
+        return trainer.model_copy(update={"devices": len(choose_devices(trainer))})
+    except UsageError:  # reported where they are needed
+        return trainer
+
+
 def _refuse_on_cpu(trainer: Trainer) -> None:
     why = "trainer.accelerator is cpu" if trainer.accelerator == "cpu" else "torch finds no GPU here"
     if isinstance(trainer.devices, list):

@@ -15,7 +15,7 @@ from compress.pipeline.dry_run import dry_run
 from compress.pipeline.failures import to_make, unmade
 from compress.pipeline.hosts import check_hosts
 from compress.pipeline.plan import make_plan
-from compress.pipeline.preflight import check_data, check_requirements, tail_batches
+from compress.pipeline.preflight import check_batches, check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
 from compress.recipe.data import FileData
 from compress.recipe.schema import Recipe
@@ -99,13 +99,23 @@ def prepare_job(
 
 
 def _check_device(recipe: Recipe, log: Log) -> None:
-    """Find the device of the recipe, or raise what is wrong with it; one that is not the CPU is said."""
+    """Find the devices of the recipe, or raise what is wrong with them; one that is not the CPU is said."""
     from compress.measurement.device import choose_device, describe
 
     device = choose_device(recipe.trainer)
     log.write("device", device=describe(device))
     if device.type != "cpu":
         say(f"device: {describe(device)}")
+    check_batches(_with_devices(recipe))
+
+
+def _with_devices(recipe: Recipe) -> Recipe:
+    """Return the recipe with the number of devices that `auto` stands for here; store keys have `auto`."""
+    if recipe.trainer.devices != "auto":
+        return recipe
+    from compress.measurement.device import with_devices
+
+    return recipe.model_copy(update={"trainer": with_devices(recipe.trainer)})
 
 
 def prepare_ood_images(recipe: Recipe, data: ImageData, store: Store, log: Log) -> OodImages | None:
@@ -130,7 +140,7 @@ def _check_script(recipe: Recipe, lacking: Sequence[PlannedStage]) -> None:
 def prepare_data(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
     """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
     data = prepare(recipe.data, store, recipe.seed)
-    data = replace(data, left_out=(*data.left_out, *tail_batches(recipe, data)))
+    data = replace(data, left_out=(*data.left_out, *tail_batches(_with_devices(recipe), data)))
     if data.left_out:
         say(f"data: left out {left_out_line(data.left_out)}")
     remarks = check_data(recipe, data, store)

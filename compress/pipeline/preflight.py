@@ -16,6 +16,7 @@ from compress.efficiency.per_class import MIN_CLASSES_FOR_TOP5
 from compress.recipe.fit import Distillation
 from compress.recipe.graph import teacher_of
 from compress.recipe.schema import Recipe
+from compress.recipe.validate import batch_problems
 from compress.stages.kind import StageKind, kind_of
 from compress.stages.teacher_inputs import training_views
 from compress.store.store import Store
@@ -92,12 +93,26 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data), *bytes_remark(data)]
 
 
+def check_batches(recipe: Recipe) -> None:
+    """Check that each device has two images of a batch where the network has batch norm.
+
+    Validation does so too, but does not know how many devices `auto` stands for.
+
+    Raises:
+        SeveralErrors: some have fewer.
+    """
+    if problems := list(batch_problems(recipe)):
+        raise SeveralErrors(problems)
+
+
 def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:
-    """Count the images that each fit leaves out of an epoch, since they fill no batch; each epoch leaves out others."""
-    trainer = recipe.trainer
-    if trainer.devices == "auto":  # how many there are is known when a fit starts
+    """Count the images that each fit leaves out of an epoch, since they fill no batch; each epoch leaves out others.
+
+    Nothing is yielded where `devices: auto` stands: how many there are decides it.
+    """
+    if recipe.trainer.devices == "auto":
         return
-    world = trainer.least_processes
+    world = recipe.trainer.least_processes
     for stage in recipe.stages:
         for _, fit in kind_of(stage).fits():
             images = len(data.train)

@@ -82,6 +82,14 @@ def _problems_of(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[tupl
         yield "on_divergence", ONE_DEVICE
 
 
+def batch_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield a line for each batch that is too small for the devices, as far as the recipe says how many there are."""
+    for stage in recipe.stages:
+        for holder, fit in stage.fits():
+            for key, message in _batch_problems(fit, stage, recipe):
+                yield f"stages.{stage.id}.{holder or key}: {message}"
+
+
 def _batch_problems(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield a batch of less than two images per device for a network with batch norm; frozen ones are checked later."""
     processes = recipe.trainer.least_processes

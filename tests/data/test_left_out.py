@@ -126,6 +126,20 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
     assert "1 image per epoch (s: fill no batch 1)" in report["left out"]
 
 
+@pytest.mark.parametrize(("gpus", "rest"), [(0, 18 % 8), (3, 18 % 6)])
+def test_tail_batches_are_those_of_the_devices_here(
+    foreign: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, rest: int
+) -> None:
+    monkeypatch.setattr("compress.measurement.device._count", lambda kind: gpus if kind == "cuda" else 0)
+    recipe = parse_recipe(
+        f"data: {{source: image-folder, path: {foreign}, resolution: 16}}\ntrainer: {{devices: auto}}\n"
+        "stages: [{id: s, kind: train, student: resnet18, batch: 8}]"
+    )
+    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"))
+    left = by_reason(data.left_out)
+    assert len(data.train) == 18 and left.get(("image per epoch", "s: fill no batch"), 0) == rest
+
+
 def test_what_is_left_out_is_of_the_source_and_not_of_the_store(foreign: Path, store: Store) -> None:
     settings = FolderData(source="image-folder", path=str(foreign), **SETTINGS)
     key = prepare(settings, store, 0).key

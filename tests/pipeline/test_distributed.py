@@ -16,6 +16,9 @@ from support import Job, environment
 from torch import distributed
 
 from compress.pipeline.distributed import lost_follower
+from compress.pipeline.runner import run
+from compress.recipe.load import load_recipe
+from compress.utils.errors import SeveralErrors
 
 FAILS = """\
 import sys
@@ -110,6 +113,25 @@ def test_a_follower_whose_script_fails_ends_with_one_line_and_stops_nobody() -> 
 )
 def test_the_loss_of_a_process_is_told_from_other_errors(error: Exception, lost: bool) -> None:
     assert lost_follower(error) == lost
+
+
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_a_batch_that_is_too_small_for_all_devices_is_told_before_anything_is_made(
+    make_job: Callable[[], Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    def prepares(*_: object) -> None:
+        raise KeyError("prepared")
+
+    monkeypatch.setattr("compress.measurement.device._count", lambda kind: gpus if kind == "cuda" else 0)
+    monkeypatch.setattr("compress.measurement.device.describe", str)
+    monkeypatch.setattr("compress.pipeline.job.prepare_data", prepares)
+    changes = ("trainer.devices=auto", "stages.scratch.batch=12", "stages.pruned.repair.batch=15")
+    recipe = load_recipe(make_job().recipe, changes)
+    with pytest.raises(SeveralErrors if gpus else KeyError) as error:
+        run(recipe, tmp_path)
+    where = "test_resnet has batch norm, which needs two or more images on each of 8 devices; set `batch` to 16 or more"
+    lines = [f"stages.scratch.batch: {where}", f"stages.pruned.repair: {where}"]
+    assert str(error.value).splitlines() == (lines if gpus else ["'prepared'"])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from compress.measurement.compute import macs, training_macs
+from compress.measurement.device import with_devices
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, unpruned_network
 from compress.models.eager import stored_head
@@ -79,7 +80,8 @@ def _affordable_epochs(context: StageContext, planned: PlannedStage, network: Ne
         splits, _ = training_views(context.data, settings)
         teacher_macs = context.metrics(planned.teacher).inference.macs
         views = settings.views if settings.augment else 1
-    images, world = sum(len(split.images) for split in splits), context.recipe.trainer.least_processes
+    images = sum(len(split.images) for split in splits)
+    world = with_devices(context.recipe.trainer).least_processes
     trained = epoch_images(images, settings.batch, world)
     epoch = trained * training + len(context.data.validation.images) * forward
     if planned.teacher and isinstance(settings, Distillation):
