@@ -41,12 +41,15 @@ def benchmark_energy(
     targets = BenchTargets.find(context)
     batch = max(context.recipe.measure.batches)
     rows: dict[str, tuple[EnergyMeasurement, ...]] = dict.fromkeys(targets.preprocess, ())
+    covered = {runtime: by_key for runtime, by_key in targets.candidates.items() if _covers(counter, runtime)}
     wanted = [
         (runtime, key, candidate)
-        for runtime, by_key in targets.candidates.items()
+        for runtime, by_key in covered.items()
         for key, candidate in by_key.items()
-        if targets.file(runtime, key) not in leave_out and _covers(counter, runtime)
+        if targets.file(runtime, key) not in leave_out
     ]
+    if not wanted:
+        raise CounterError(f"{counter.name} covers none of the devices that files run on")
     with task("energy", len(wanted)) as advance:
         for runtime, key, candidate in wanted:
             with boundary("runtime", f"{key} in {runtime}"):

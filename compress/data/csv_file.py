@@ -103,10 +103,11 @@ def _check_repeated(first: _Row, row: _Row, image: str) -> None:
 
 def _count_unlisted(rows: dict[str, _Row], read: set[Path], tally: Tally) -> None:
     """Count what is beside the images of the tables that were read and in no row of them."""
+    tables = {os.path.normpath(table.absolute()) for table in read}
     for folder in sorted({row.file.parent for row in rows.values()}):
         for entry in entries_of(folder, tally):
             file = folder / entry.name
-            if is_folder(entry) or file in read or os.path.normpath(file) in rows:
+            if is_folder(entry) or os.path.normpath(file.absolute()) in tables or os.path.normpath(file) in rows:
                 continue
             if is_image(entry.name):
                 tally.add("image", "in no row of the table", file)

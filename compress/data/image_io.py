@@ -17,7 +17,6 @@ from PIL import Image, ImageOps
 from compress.data.geometry import Geometry
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, first_line
-from compress.utils.machine_faults import is_out_of_memory
 from compress.utils.system import version_of
 
 ENDINGS = frozenset(
@@ -158,12 +157,12 @@ def damage(name: str | None = None) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise TooManyPixels(first_line(error).partition(", could")[0]) from error
     except Exception as error:  # PIL's decoders raise a dozen kinds of exception on damaged bytes
-        if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
+        # PIL's own have no number; an offset in a damaged file may be one that the system does not seek
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
             raise CompressError(f"{name or 'the image'} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if is_out_of_memory(error):  # in a decoder written in C
-            raise MemoryError(reason) from error
-        raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(name), "it"))) from error
+        reason = reason.replace(repr(name), "it") if name else reason
+        raise BrokenImage(_UNNAMED.sub("it", reason)) from error
 
 
 class _PixelLimit:

@@ -136,11 +136,11 @@ def _refuse_splits(root: Path, names: Sequence[str]) -> None:
     if len(names) < 2:
         return
     inside = subfolders(root / names[0])
-    folds, like = all(map(_FOLD.fullmatch, names)), list(filter(is_like_split, names))
+    folds, like = all(map(_FOLD.fullmatch, names)), all(map(is_like_split, names))
     if not inside or not (folds or (like and len(inside) >= 2)):
         return
     if all(set(subfolders(root / name)) == set(inside) for name in names[1:]):
-        way_out = "" if folds else f"; if they are classes, rename {truncate_list(like)}"
+        way_out = "" if folds else "; if they are classes, rename them"
         raise UsageError(
             f"data.path: {root}: {truncate_list(names)} have the same sub-folders ({truncate_list(inside)}): these "
             f"are splits, not classes; move them to train/, val/ and test/{way_out}"

@@ -67,6 +67,7 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
         pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
             pixels |= {"images": settings.images, "halved": "in training"}  # once also where accuracy is measured
+            pixels |= {"truncated": "left out"} if settings.broken == "skip" else {}  # which once ended a training
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts

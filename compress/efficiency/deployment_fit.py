@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from compress.efficiency.deployment import energy_on, matches, matching, on_device, setting
-from compress.efficiency.files import HasFile, name_of
+from compress.efficiency.files import HasFile, counts_for_reference, name_of
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float
 from compress.registry import PYTORCH
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.hosts import HostMeasurement
-from compress.results.savings import FileSavings, Savings
+from compress.results.savings import Savings
 from compress.results.variant import Variant
 from compress.utils.messages import significant
 from compress.utils.precision import HALF
@@ -84,12 +84,13 @@ def _as_accurate(variants: Sequence[Variant], entry: Savings, runtime: str | Non
 
     Files of one variant may be quantized by different methods, so that one is granted and another is not.
     """
-    granted: dict[str, Sequence[FileSavings]] = {each.id: each.files for each in entry.variants if each.granted}
-    for variant in variants:
-        if variant.id == entry.reference:
-            granted[variant.id] = entry.reference_files
-    deployed = {name: _deployed(files, runtime) for name, files in granted.items()}
-    return {name for name, file in deployed.items() if file is None or file.top1 is None or file.granted_adjusted}
+    granted = {each.id: _deployed(each.files, runtime) for each in entry.variants if each.granted}
+    accurate = {name for name, file in granted.items() if file is None or file.top1 is None or file.granted_adjusted}
+    if entry.reference in (each.id for each in variants):
+        file = _deployed(entry.reference_files, runtime)
+        if file is None or file.top1 is None or counts_for_reference(file):
+            accurate.add(entry.reference)
+    return accurate
 
 
 def _dominated(variants: Sequence[Variant], profile: DeviceProfile, fits: Sequence[VariantFit]) -> Collection[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from statistics import NormalDist
 from typing import Literal, NamedTuple, Protocol
 
 from compress.efficiency.doublings import Years, months_of_gap, months_of_growth, outside_data
@@ -54,9 +55,11 @@ def in_months(
     is_saving = held is not None and held > 0 and is_above_zero(ci95)
     return Months(
         months_of_growth=months,
-        growth_interval=_joined(d, months, _ends(d, trend.growth_ci90 or trend.growth_ci95), ci95),
+        growth_interval=_joined(
+            d, months, _ends(d, trend.growth_ci90 or trend.growth_ci95), ci95, 0.9 if trend.growth_ci90 else 0.95
+        ),
         months_of_gap=held,
-        gap_interval=_joined(d, held, _ends(d, yearly[1]) if yearly else None, ci95),
+        gap_interval=_joined(d, held, _ends(d, yearly[1]) if yearly else None, ci95, yearly[0] if yearly else 0.95),
         hold=f"To hold the gap, you would need this again every {held:.1f} months." if is_saving else None,
         reason=none or (no_gap if training else None),
     )
@@ -87,20 +90,26 @@ def _ends(d: float | None, rate: Ends | None) -> Ends | None:
     return low, high
 
 
-def _joined(d: float | None, months: float | None, by_trend: Ends | None, ci95: OpenInterval | None) -> Ends | None:
-    """Join the intervals of months by the trend and by the doublings, which are independent.
+def _joined(
+    d: float | None, months: float | None, by_trend: Ends | None, ci95: OpenInterval | None, level: float
+) -> Ends | None:
+    """Join the intervals of months by the trend, of a `level`, and by the doublings, which are independent.
 
-    Distances from the estimate add in quadrature: on the log scale as in `gap_interval`, or in months where one of the
-    two includes 0. None where an end of the doublings is open.
+    Distances from the estimate add in quadrature, those of the trend as at 95%: on the log scale as in `gap_interval`,
+    or in months where one of the two includes 0. None where the trend has no interval, or an end of the doublings is
+    open.
     """
-    if not d or months is None or ci95 is None:
+    if not d or months is None or by_trend is None or ci95 is None:
         return None if months is None else by_trend
     low, high = ci95
     if low is None or high is None:
         return None
-    parts = [(low * months / d, high * months / d), *([by_trend] if by_trend else [])]
-    is_log = all(end * months > 0 for part in parts for end in part)
-    offsets = [sorted(math.log(end / months) if is_log else end - months for end in part) for part in parts]
+    wider = NormalDist().inv_cdf(0.975) / NormalDist().inv_cdf(0.5 + level / 2)
+    parts = [((low * months / d, high * months / d), 1.0), (by_trend, wider)]
+    is_log = all(end * months > 0 for part, _ in parts for end in part)
+    offsets = [
+        sorted(times * (math.log(end / months) if is_log else end - months) for end in part) for part, times in parts
+    ]
     ends = -math.hypot(*(min(0.0, first) for first, _ in offsets)), math.hypot(*(max(0.0, last) for _, last in offsets))
     first, last = sorted(months * math.exp(end) if is_log else months + end for end in ends)
     return first, last

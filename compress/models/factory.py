@@ -38,6 +38,8 @@ PUBLISHED_OPTIONS: Mapping[str, Mapping[str, Option]] = {
     name: {"transform_input": True} for name in ("googlenet", "inception_v3")
 }
 """Arguments that torchvision sets for published weights, and that the network needs when it is built again."""
+CODE_ERRORS = (TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+"""What code of networks raises for options and sizes that it was not written for."""
 
 
 def create_model(
@@ -78,6 +80,9 @@ def create_model(
     except Exception as error:  # a network's own code, with options or a size that it was not written for
         if is_machine_fault(error) or isinstance(error, CompressError):
             raise
+        if pretrained and not isinstance(error, CODE_ERRORS):  # of a client or a file format, which have their own
+            reason = f"{library}'s weights of {name} cannot be read or downloaded: {first_line(error)}"
+            raise CompressError(reason) from error
         reason = first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {first_line(error)}"
         if options:
             raise UsageError(f"{library}'s {name} does not take `options` {dict(options)}: {reason}") from error
@@ -205,7 +210,7 @@ def _torchvision(
     weights = torchvision_weights(name)
     if weights is None:
         raise UsageError(f"torchvision has no published weights of {name}; remove `pretrained`")
-    say_where_downloads_go()
+    say_where_downloads_go("TORCH_HOME")
     if size_argument(model_name) and fixed_side("torchvision", name) != resolution:
         model = models.get_model(model_name, weights=None, num_classes=len(weights.meta["categories"]), **arguments)
         model.load_state_dict(resample_positions(model, weights.get_state_dict(check_hash=True)))

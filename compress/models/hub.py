@@ -25,7 +25,7 @@ def fail_fast(downloads: bool = True) -> Iterator[None]:
     from huggingface_hub import constants
 
     if downloads:
-        say_where_downloads_go()
+        say_where_downloads_go("HF_HOME")
     if not downloads or constants.HF_HUB_OFFLINE or hub_is_reachable(PATIENCE_S):
         yield
         return

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compress.measurement.compute import Count
 from compress.measurement.onnx_count import CONVOLUTION, LINEAR, PRODUCT, Layer, count_onnx, layers, stored_tensors
-from compress.models.own_files import QUANTIZED
+from compress.models.own_files import has_integer_activations
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import thread_count
@@ -67,7 +67,7 @@ class OnnxClassifier(OnnxNetwork):
         found = layers(proto.graph)
         self.layer_names = {layer.node.name: layer.name for layer in found if layer.weight}  # names of layers by nodes
         self.attends = any(layer.weight is None for layer in found)  # whether it multiplies activations
-        self.quantized = any(node.op_type in QUANTIZED for node in proto.graph.node)
+        self.quantized = has_integer_activations(proto.graph)
         _add_modules(self, proto, found)
         self.requires_grad_(False).eval()
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.models.class_list import CLASSES
 from compress.models.class_names import ARCHITECTURE
@@ -18,6 +19,9 @@ from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.utils.messages import did_you_mean, join_words
 from compress.utils.resources import expand
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # that read, change and run ONNX files
 PREPROCESS = "preprocess.json"  # beside the files of an export
@@ -192,6 +196,11 @@ def _has_integers(file: Path, changed: int) -> bool:
         graph = onnx.load(file, load_external_data=False).graph
     except Exception:  # protobuf raises types of its own; reported when the network is loaded
         return False
+    return has_integer_activations(graph)
+
+
+def has_integer_activations(graph: GraphProto) -> bool:
+    """Return whether an ONNX graph rounds activations to integers; one that only stores its weights so does not."""
     stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if stored.issuperset(node.input):  # a constant, or a weight that is rounded

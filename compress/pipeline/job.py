@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from compress.pipeline.dry_run import dry_run
 from compress.pipeline.failures import to_make, unmade
 from compress.pipeline.hosts import check_hosts
 from compress.pipeline.plan import make_plan
-from compress.pipeline.preflight import check_batches, check_data, check_requirements, tail_batches
+from compress.pipeline.preflight import check_batches, check_compilers, check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
 from compress.recipe.data import FileData
 from compress.recipe.schema import Recipe
@@ -88,10 +88,12 @@ def prepare_job(
     check_requirements(recipe, [each.stage for each in lacking], require_whole)  # a cached run needs no runtimes
     if lacking:
         _check_device(recipe, log)
+        check_compilers(recipe, [each.stage for each in lacking])
+        check_batches(_with_devices(recipe), {each.id for each in lacking})
         _check_script(recipe, lacking)
     if for_report:
         check_hosts(plan, store)
-    data, remarks = prepare_data(recipe, store, log)
+    data, remarks = prepare_data(recipe, store, log, {each.id for each in lacking})
     ood = prepare_ood_images(recipe, data, store, log) if for_report else None
     if dry_run_first:
         dry_run(plan, store, data)
@@ -106,7 +108,6 @@ def _check_device(recipe: Recipe, log: Log) -> None:
     log.write("device", device=describe(device))
     if device.type != "cpu":
         say(f"device: {describe(device)}")
-    check_batches(_with_devices(recipe))
 
 
 def _with_devices(recipe: Recipe) -> Recipe:
@@ -137,10 +138,14 @@ def _check_script(recipe: Recipe, lacking: Sequence[PlannedStage]) -> None:
         require_main_guard()
 
 
-def prepare_data(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
-    """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
+def prepare_data(recipe: Recipe, store: Store, log: Log, made: Collection[str]) -> tuple[ImageData, list[str]]:
+    """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged.
+
+    How many devices `auto` stands for is known of the stages `made` here alone.
+    """
     data = prepare(recipe.data, store, recipe.seed)
-    data = replace(data, left_out=(*data.left_out, *tail_batches(_with_devices(recipe), data)))
+    counted = made if recipe.trainer.devices == "auto" else [stage.id for stage in recipe.stages]
+    data = replace(data, left_out=(*data.left_out, *tail_batches(_with_devices(recipe), data, counted)))
     if data.left_out:
         say(f"data: left out {left_out_line(data.left_out)}")
     remarks = check_data(recipe, data, store)

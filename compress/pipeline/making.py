@@ -242,6 +242,8 @@ class Making:
             error.__cause__ = cause
         trace = "".join(traceback.format_exception(cause))
         say(f"  failed: {error}")
+        if error is not cause:
+            say(f"  its traceback is in {job.log.path}")
         job.log.write("stage failed", unit=planned.id, error=str(error), trace=trace)
         record_failure(job.store.root, planned.key, planned.id, reason, trace, final=error.exit_status == 2)
         if self.attempts is None:

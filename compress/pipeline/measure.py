@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -156,5 +157,8 @@ def _evaluate(
                 raise
             reason = reason_of(error)
             say(f"  {about}: not measured: {reason}")
-            log.write("not measured", unit=f"{what} of {about}", error=reason)
+            if not isinstance(error, CompressError):
+                say(f"  its traceback is in {log.path}")
+            trace = "".join(traceback.format_exception(error))
+            log.write("not measured", unit=f"{what} of {about}", error=reason, trace=trace)
             failures.add_file(unit.planned, unit.name, f"{what}: {reason}")

@@ -11,6 +11,7 @@ from compress.data.prepared import ImageData, planned_data
 from compress.data.sources import data_key
 from compress.recipe.graph import ordered_stages
 from compress.recipe.schema import Recipe
+from compress.registry import RUNTIMES
 from compress.stages.kind import kind_of
 from compress.stages.planned import REVISION, Plan, Planner, machine
 from compress.store.store import Store
@@ -75,7 +76,10 @@ def _with_measurements(plan: Plan) -> Plan:
         **({"allowed": allowed} if allowed else {}),
         **common,
     )
-    energy = _measurement_key(plan, kind="energy", batch=max(recipe.measure.batches), **common)
+    runtimes = {name for planned in plan.exports for name in planned.runtimes}
+    elsewhere = any(name in RUNTIMES and RUNTIMES[name].device for name in runtimes)
+    covered = {"devices": "covered"} if elsewhere else {}  # before, files on GPUs had what the processor draws
+    energy = _measurement_key(plan, kind="energy", batch=max(recipe.measure.batches), **covered, **common)
     return replace(plan, latency_key=latency, energy_key=energy)
 
 

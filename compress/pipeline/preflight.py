@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from compress.data.leakage import ALLOW, bytes_remark, find_overlaps, overlap_remarks, refuse_test_overlap
 from compress.data.left_out import LeftOut
 from compress.data.prepared import ImageData
-from compress.deployment.runtimes import require
+from compress.deployment.runtimes import find_runtime, require
 from compress.efficiency.per_class import MIN_CLASSES_FOR_TOP5
 from compress.recipe.fit import Distillation
 from compress.recipe.graph import teacher_of
@@ -48,6 +49,23 @@ def check_requirements(recipe: Recipe, stages: Sequence[StageKind], check: Calla
         raise SeveralErrors(problems) if all_usage else SeveralFailures(problems)
     for text, found in problems.items():
         raise type(found)(text) from found
+
+
+def check_compilers(recipe: Recipe, stages: Sequence[StageKind]) -> None:
+    """Check that there is a C++ compiler if fits with `compile` are on the CPU: torch.compile writes C++ for it.
+
+    Raises:
+        CompressError: there is none.
+    """
+    from compress.measurement.device import choose_device
+
+    compiled = [stage.id for stage in stages if any(fit.compile and fit.epochs for _, fit in stage.fits())]
+    if not compiled or choose_device(recipe.trainer).type != "cpu":
+        return
+    inductor = find_runtime("inductor")
+    if absent := [program for program in inductor.programs if shutil.which(program) is None]:
+        needs = f"`compile: true` needs {', '.join(absent)}: {inductor.install}; or remove `compile: true`"
+        raise CompressError(f"stage {compiled[0]}: {needs}")
 
 
 def check_sizes(recipe: Recipe, data: ImageData) -> None:
@@ -93,27 +111,25 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data), *bytes_remark(data)]
 
 
-def check_batches(recipe: Recipe) -> None:
-    """Check that each device has two images of a batch where the network has batch norm.
+def check_batches(recipe: Recipe, made: Collection[str]) -> None:
+    """Check that each device has two images of a batch where the network has batch norm, for the stages `made` here.
 
     Validation does so too, but does not know how many devices `auto` stands for.
 
     Raises:
         SeveralErrors: some have fewer.
     """
-    if problems := list(batch_problems(recipe)):
+    if problems := list(batch_problems(recipe, made)):
         raise SeveralErrors(problems)
 
 
-def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:
-    """Count the images that each fit leaves out of an epoch, since they fill no batch; each epoch leaves out others.
+def tail_batches(recipe: Recipe, data: ImageData, made: Collection[str]) -> Iterator[LeftOut]:
+    """Count the images that each fit of the stages `made` leaves out of an epoch, since they fill no batch.
 
-    Nothing is yielded where `devices: auto` stands: how many there are decides it.
+    Each epoch leaves out others.
     """
-    if recipe.trainer.devices == "auto":
-        return
     world = recipe.trainer.least_processes
-    for stage in recipe.stages:
+    for stage in (each for each in recipe.stages if each.id in made):
         for _, fit in kind_of(stage).fits():
             images = len(data.train)
             if isinstance(fit, Distillation) and teacher_of(recipe, stage.id):

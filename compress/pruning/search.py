@@ -33,6 +33,7 @@ def prune_channels(
     latency: Callable[[nn.Module], float] | None = None,
     curves: Mapping[str, Curve] | None = None,
     prunable: Prunable | None = None,
+    any_that_reaches: bool = False,
 ) -> nn.Module:
     """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
 
@@ -47,6 +48,7 @@ def prune_channels(
         latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
         curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
         prunable: What `find_prunable` has found of `model`; None to find it here.
+        any_that_reaches: Whether to return the first network that reaches the target, instead of the widest.
 
     Raises:
         UsageError: the target cannot be reached (the message has the smallest value that can), no layer matches a
@@ -56,7 +58,7 @@ def prune_channels(
     target = _target(settings, resolution, model if dense is None else dense, latency)
     prunable = prunable or find_prunable(model, resolution, settings)
     costs = WidthCosts.of(model, resolution, prunable.groups) if target.widths else None
-    search = partial(_Search, model, resolution, settings, prunable, curves, target)
+    search = partial(_Search, model, resolution, settings, prunable, curves, target, any_that_reaches)
     found = None
     if costs is not None:
         with suppress(UsageError):  # it says what can be reached by an arithmetic that may not hold
@@ -142,6 +144,7 @@ class _Search:
     prunable: Prunable
     curves: Mapping[str, Curve] | None
     target: _Target
+    any_that_reaches: bool
     costs: WidthCosts | None
     state: Tensor = field(default_factory=torch.get_rng_state)
 
@@ -169,6 +172,8 @@ class _Search:
             message = f"{self.target.name} {self.target.value} cannot be reached: the smallest reachable value is"
             left = f"; {describe_left(self.prunable.left)}" if self.prunable.left else ""
             raise UsageError(f"{message} {smallest:.4f}{left}")
+        if self.any_that_reaches:
+            return best
         while high - low > 1:
             middle = (low + high) // 2
             candidate = self._at(middle / RATIOS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +87,24 @@ class Composer:
 
     def _unknown(self, path: KeyPath, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
         hint = did_you_mean(name, allowed)
-        own = _own_images(name) if kind == LABELS["data"] and (not hint or Path(name).exists()) else ""
+        own = _own_images(name) if kind == LABELS["data"] and (not hint or _is_there(name, Path.exists)) else ""
         self._problem(path, node, f"unknown {kind} {describe(name)}{hint or ';'} allowed: {join_words(allowed)}{own}")
 
     def _problem(self, path: KeyPath, node: Node, message: str) -> None:
         self.problems[path] = Problem(node.place, message)
 
 
+def _is_there(text: str, look: Callable[[Path], bool]) -> bool:
+    try:
+        return look(Path(text))
+    except (OSError, ValueError):  # no rights, or a name that no file can have
+        return False
+
+
 def _own_images(path: str) -> str:
     """Say how a recipe names images of the user's own, where a path stands for a data set."""
     path = one_line(path)
-    section = f"write `{{source: image-folder, path: {path}}}`, or " if not Path(path).is_file() else ""
+    section = f"write `{{source: image-folder, path: {path}}}`, or " if not _is_there(path, Path.is_file) else ""
     return f"; for your own images {section}run `compress-model init {path}`"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from compress import registry
 from compress.recipe.fit import Distillation, Fit, distillation_problems
@@ -82,9 +82,9 @@ def _problems_of(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[tupl
         yield "on_divergence", ONE_DEVICE
 
 
-def batch_problems(recipe: Recipe) -> Iterator[str]:
-    """Yield a line for each batch that is too small for the devices, as far as the recipe says how many there are."""
-    for stage in recipe.stages:
+def batch_problems(recipe: Recipe, made: Collection[str]) -> Iterator[str]:
+    """Yield a line for each batch of the stages `made` that is too small for the recipe's number of devices."""
+    for stage in (each for each in recipe.stages if each.id in made):
         for holder, fit in stage.fits():
             for key, message in _batch_problems(fit, stage, recipe):
                 yield f"stages.{stage.id}.{holder or key}: {message}"

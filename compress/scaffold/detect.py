@@ -12,10 +12,10 @@ from compress.data.folder import FolderData
 from compress.data.image_io import ENDINGS, exists, is_file, is_folder
 from compress.data.layout import find_parts, subfolders
 from compress.data.listing import list_images
+from compress.data.names import parts_in
 from compress.data.patterns import is_pattern, part_of
 from compress.data.saved_dataset import saved_shards
 from compress.data.shards import find_shards
-from compress.data.table_images import ImagesOfTable
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
@@ -35,7 +35,13 @@ LABEL_COLUMNS = (
     *("labels", "class_name", "category_name", "y", "name"),
     *("breed", "variety", "diagnosis"),
 )
-MAX_ROWS = 2000  # of a table that are compared with the folders of their images
+CONTAINERS = frozenset(
+    (
+        *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "data", "files", "jpg", "png"),
+        *("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "thumbnails"),
+    )
+)
+"""Names of folders of files, in lower case, which are not classes where a table has labels."""
 LABEL_MEMBERS = ("cls", "txt", "json")
 
 
@@ -132,34 +138,13 @@ def _has_class_folders(folder: Path, tables: Sequence[Path]) -> bool:
         return False
     train = parts["train"]
     names = [name for name in subfolders(folder / train) if train != "." or name not in parts.values()]
-    return len(names) > 1 and not any(_sorts_otherwise(table, folder / train, names) for table in tables)
+    usable = any(not problem for _, problem in map(_columns_of_csv, tables))
+    return len(names) > 1 and not (usable and all(map(_is_container, names)))
 
 
-def _sorts_otherwise(table: Path, root: Path, names: Sequence[str]) -> bool:
-    """Whether the labels of a table show that the folders `names` are not classes, as `images` and `masks` are not.
-
-    So it is where one folder alone has images in the table, of several classes, or two have images of the same class.
-    """
-    columns, problem = _columns_of_csv(table)
-    image, label = columns.get("image"), columns.get("label")
-    if problem or image is None or label is None:
-        return False
-    labels: dict[str, set[str]] = {}  # by folder
-    images = ImagesOfTable(table)
-    try:
-        rows = list(csv_file.read_table(table, image, [label]))
-        if 2 * len({cells[label] for _, cells in rows}) > len(rows):  # captions, or names of the images
-            return False
-        for line, cells in rows[:: -(-len(rows) // MAX_ROWS) or 1]:
-            if sum(is_file(root / name / cells[image]) for name in names) > 1:
-                return cells[label] not in names  # the listing asks which of the files is meant
-            file = images.find(cells[image], image, line)
-            inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
-            labels.setdefault(inside[0] if inside else ".", set()).add(cells[label])
-    except CompressError:
-        return False
-    distinct = set().union(*labels.values())
-    return sum(map(len, labels.values())) > len(distinct) if len(labels) > 1 else len(distinct) > 1
+def _is_container(name: str) -> bool:
+    """Whether a folder has the name of a split or of a kind of files, as `train_images` or `masks`, and of no class."""
+    return bool(parts_in(name)) or name.lower() in CONTAINERS
 
 
 def _tables_of_splits(folder: Path, tables: Sequence[Path]) -> FileData:

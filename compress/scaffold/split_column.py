@@ -37,6 +37,6 @@ def _is_split(value: str) -> bool:
 
 
 def _named(columns: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the columns with wanted names, ignoring case, in the order of these."""
-    by_lower = {name.strip().lower(): name for name in reversed(columns)}
-    return [by_lower[name] for name in wanted if name in by_lower]
+    """Return the columns with wanted names, ignoring case, in the order of these; not those that are there twice."""
+    lower = [name.strip().lower() for name in columns]
+    return [columns[lower.index(name)] for name in wanted if lower.count(name) == 1]

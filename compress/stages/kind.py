@@ -6,12 +6,10 @@ with `compress.plugins.stage`. The code that makes the variant is imported when 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from compress.deployment.runtimes import find_runtime
 from compress.models.checks import has_batch_norm
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.graph import teacher_of
@@ -19,11 +17,10 @@ from compress.recipe.models import Option, Pretraining
 from compress.recipe.stage import QUANTIZED, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
-from compress.utils.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
     from compress.data.prepared import ImageData
-    from compress.recipe.schema import Recipe, Trainer
+    from compress.recipe.schema import Recipe
     from compress.stages.context import StageContext
     from compress.stages.costs import Cost, CostModel, NetworkCost, Use
 
@@ -39,20 +36,6 @@ def _for_one_step(settings: Fit) -> dict[str, object]:
     few = {"epochs": min(settings.epochs, 1), "batch": min(settings.batch, 4), "lr": 1e-6, "compile": False}
     chosen = {"patience": None, "select_on": "last", "on_divergence": "stop"}
     return {**few, **chosen, **({"views": 1} if isinstance(settings, Distillation) else {})}
-
-
-def _require_compiler(trainer: Trainer) -> None:
-    """Check that there is a C++ compiler, if fits are on the CPU: torch.compile writes C++ for it."""
-    from compress.measurement.device import choose_device
-
-    try:
-        device = choose_device(trainer)
-    except UsageError:  # reported with the `trainer` section
-        return
-    inductor = find_runtime("inductor")
-    absent = [program for program in inductor.programs if shutil.which(program) is None]
-    if device.type == "cpu" and absent:
-        raise CompressError(f"`compile: true` needs {', '.join(absent)}: {inductor.install}; or remove `compile: true`")
 
 
 class StageKind(StageSection):
@@ -172,13 +155,11 @@ class StageKind(StageSection):
         return ()
 
     def require(self, recipe: Recipe) -> None:
-        """Check that optional packages other than runtimes are installed, and a compiler for fits with `compile`.
+        """Check that optional packages other than runtimes are installed.
 
         Raises:
             CompressError: one is missing; the message has the command that installs it.
         """
-        if any(fit.compile and fit.epochs for _, fit in self.fits()):
-            _require_compiler(recipe.trainer)
 
     def check_data(self, data: ImageData) -> None:
         """Check that the prepared data has the images that the stage needs.

@@ -229,8 +229,6 @@ def _format(
 
 def _step_advice(module: FitModule, trainer: Trainer, device: torch.device, error: RuntimeError) -> str | None:
     """Return what to change where a step cannot be done as the recipe says; None for another error."""
-    if advice := worker_advice(error):
-        return advice
     if device.type != "cpu" and is_out_of_memory(error):
         free_memory()
         settings = module.settings
@@ -242,7 +240,7 @@ def _step_advice(module: FitModule, trainer: Trainer, device: torch.device, erro
         return f"trainer.deterministic: {first_line(error)}; set it to false, or choose another network"
     if module.settings.compile and _is_of_compiler(error) and not is_exhausted(error):
         return f"torch.compile fails here ({first_line(error)}); remove `compile: true`"
-    return None
+    return worker_advice(error)
 
 
 def _is_of_compiler(error: RuntimeError) -> bool:

@@ -12,7 +12,7 @@ FOLDER = Path("/dev/shm")
 PREFETCH = 2  # batches that a worker prepares ahead, as torch's loaders have it
 IN_USE = 2  # further batches: one in a step, one on its way
 SHARE = 0.8  # of the free space
-LACKS = ("Bus error", "shared memory")
+LACKS = ("Bus error", "out of shared memory", "allocate shared memory")
 """How torch words a lack of it."""
 
 _told = False

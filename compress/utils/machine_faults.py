@@ -41,6 +41,12 @@ def is_exhausted(error: BaseException) -> bool:
     return is_disk_full(error) or is_out_of_memory(error) or is_out_of_threads(error)
 
 
+def is_device_lost(error: BaseException) -> bool:
+    """Return whether an error has left a GPU in a state in which all that follows in this process fails, too."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return "AcceleratorError" in kinds or str(error).startswith("CUDA error")
+
+
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error is of the system and says nothing of the network or the recipe."""
     return is_exhausted(error) or (isinstance(error, OSError) and not isinstance(error, WRONG_PATH))

@@ -37,14 +37,15 @@ def give_caches_a_place() -> None:
                 os.environ[name] = str(there[name])
 
 
-def say_where_downloads_go() -> None:
-    """Say, once, that downloads go to a temporary folder, if they do."""
+def say_where_downloads_go(variable: str) -> None:
+    """Say, once, that downloads go to a temporary folder, if those do whose folder a `variable` of `CACHES` names."""
     from compress.utils.console import console, say  # which machines that only run artifacts lack
 
     global _told
-    if _temporary and not _told and not console.quiet:
+    folder = os.environ.get(variable, "")
+    if _temporary and folder.startswith(str(_temporary)) and not _told and not console.quiet:
         _told = True
-        say(f"downloads go to {_temporary}, as the user's cache cannot be written; set HF_HOME to keep them elsewhere")
+        say(f"downloads go to {folder}, as the user's cache cannot be written; set {variable} to keep them elsewhere")
 
 
 def variable_of_unwritable(error: BaseException | None) -> str | None:

@@ -132,12 +132,11 @@ def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch, of, na
         try_decode(file, 8)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
-def test_too_little_memory_is_not_a_broken_image(tmp_path, monkeypatch, error):
+def test_too_little_memory_is_not_a_broken_image(tmp_path, monkeypatch):
     file = save(tmp_path / "a.png", gradient())
 
     def refuse(*args, **more):
-        raise error
+        raise MemoryError
 
     for of, name in ((Image.Image, "resize"), (Image, "open")):
         monkeypatch.setattr(of, name, refuse)

@@ -112,7 +112,7 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
         f"data: {{source: image-folder, path: {foreign}, resolution: 16, broken: skip}}\n"
         "stages: [{id: s, kind: train, student: resnet18, batch: 8}]"
     )
-    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"))
+    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"), [stage.id for stage in recipe.stages])
     expected = {**KINDS, ("image", "not readable"): 1, ("image per epoch", "s: fill no batch"): 17 % 8}
     assert by_reason(data.left_out) == expected and len(data.train) == 17
     event = json.loads((tmp_path / "log.jsonl").read_text())
@@ -135,7 +135,7 @@ def test_tail_batches_are_those_of_the_devices_here(
         f"data: {{source: image-folder, path: {foreign}, resolution: 16}}\ntrainer: {{devices: auto}}\n"
         "stages: [{id: s, kind: train, student: resnet18, batch: 8}]"
     )
-    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"))
+    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"), [stage.id for stage in recipe.stages])
     left = by_reason(data.left_out)
     assert len(data.train) == 18 and left.get(("image per epoch", "s: fill no batch"), 0) == rest
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from recipe.recipe_texts import GOOD
 from support import teacher_folder
 
@@ -312,6 +313,15 @@ def test_shipped_recipe_loads_by_name_and_by_path(path: Path, tmp_path: Path, mo
     named = load_recipe(path.relative_to(resources.shipped("recipes")).with_suffix(""))
     assert load_recipe(path) == named
     ordered_stages(load_recipe(path))
+
+
+@pytest.mark.parametrize("path", sorted(resources.shipped("recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_resolved_recipe_is_a_valid_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It states the defaults, too: a run's `recipe.yaml` is run again, and tasks on other machines read it."""
+    teacher_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    resolved = load_recipe(path).resolved()
+    assert parse_recipe(yaml.safe_dump(resolved)).resolved() == resolved
 
 
 @pytest.mark.parametrize(

@@ -296,13 +296,28 @@ def test_class_folders_count_before_a_table_that_is_named(tmp_path: Path) -> Non
     assert "labels.csv is not read: to read it" in "\n".join(survey_lines(settings, survey_images(settings)))
 
 
+@pytest.mark.parametrize("wrapped", ["train", "."])
+@pytest.mark.parametrize("header", ["path,label", "filename,x,y,w,h"])
+def test_class_folders_stay_classes_beside_a_table_of_the_same_images(
+    tmp_path: Path, wrapped: str, header: str
+) -> None:
+    root = tmp_path / "x"
+    for part in (wrapped, *(["test"] if wrapped == "train" else [])):
+        folder(root / part, cat=4, dog=4)
+    rows = [header, *(f"{file.relative_to(root)},{file.parent.name},1,2,3" for file in sorted(root.rglob("*.png")))]
+    (root / "labels.csv").write_text(
+        "\n".join(row if "w,h" in header else ",".join(row.split(",")[:2]) for row in rows)
+    )
+    assert detect_source(str(root)).source == "image-folder"
+
+
 @pytest.mark.parametrize(
     ("folders", "row"),
     [
         (("train_images", "test_images"), "{number}"),
         (("train_images", "test_images"), "train_images/{number}.jpg"),
         (("images", "masks"), "images/{number}.jpg"),
-        (("part_1", "part_2"), "part_1/{number}.jpg"),
+        (("Images", "annotations"), "Images/{number}.jpg"),
     ],
 )
 def test_folders_of_several_classes_are_not_classes_beside_their_table(
@@ -313,8 +328,6 @@ def test_folders_of_several_classes_are_not_classes_beside_their_table(
         paint(root / folders[0] / f"{number}.jpg", number)
         paint(root / folders[1] / f"{100 + number}.jpg", 100 + number)
         rows.append(f"{row.format(number=number)},k{number % 2}")
-    if folders[0] == "part_1":  # images of both
-        rows += [f"part_2/{100 + number}.jpg,k{number % 2}" for number in range(12)]
     write_rows(root / "train.csv", rows)
     settings = detect_source(str(root))
     assert isinstance(settings, CsvData) and settings.path == str(root / "train.csv")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from recipe.recipe_texts import GOOD
 
-from compress.pipeline.preflight import check_requirements
+from compress.pipeline.preflight import check_compilers
 from compress.recipe.load import parse_recipe
 from compress.stages.kind import kind_of
 from compress.utils.errors import CompressError
@@ -24,7 +24,7 @@ def check(*changes: tuple[str, str]) -> None:
         assert old in text
         text = text.replace(old, new)
     recipe = parse_recipe(text)
-    check_requirements(recipe, [kind_of(stage) for stage in recipe.stages if stage.id in FITS])
+    check_compilers(recipe, [kind_of(stage) for stage in recipe.stages if stage.id in FITS])
 
 
 @pytest.mark.parametrize("stage", FITS)
@@ -36,9 +36,3 @@ def test_a_missing_compiler_is_told_before_anything_is_trained(monkeypatch: pyte
     wanted = rf"^stage {stage}: `compile: true` needs \S+: a C\+\+ compiler, e.g. .*; or remove `compile: true`$"
     with pytest.raises(CompressError, match=wanted):
         check(FITS[stage])
-
-
-def test_a_device_that_is_not_here_is_told_with_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda program: None)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    check(FITS["pruned"], ("accelerator: cpu", "accelerator: cuda"))

@@ -48,3 +48,16 @@ def test_unreachable_latency_target_is_reported_with_the_smallest_reachable_valu
     settings = Channels(target_latency=LatencyTarget(share=0.1), round_to=4)
     with pytest.raises(UsageError, match=r"target_latency 0.1 cannot be reached: the smallest reachable value is 0.7"):
         prune_channels(dense, 32, settings, latency=lambda network: 0.7)
+
+
+def test_a_dry_run_times_no_more_than_it_needs_to_know_that_the_target_is_within_reach() -> None:
+    dense = create_model("timm", "test_resnet", 10, 32).eval()
+    timed: list[nn.Module] = []
+
+    def latency(network: nn.Module) -> float:
+        timed.append(network)
+        return (widths(network) / widths(dense)) ** 1.5
+
+    settings = Channels(target_latency=LatencyTarget(share=0.6), round_to=4)
+    pruned = prune_channels(dense, 32, settings, latency=latency, any_that_reaches=True)
+    assert len(timed) == 1 and (widths(pruned) / widths(dense)) ** 1.5 <= 0.6

@@ -17,6 +17,7 @@ from compress.models.architecture import Network
 from compress.models.class_list import ClassList
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.fit import Distillation
+from compress.recipe.schema import Trainer
 from compress.stages.shrink import ShrinkStage, make
 from compress.stages.shrink.make import _affordable_epochs
 
@@ -45,7 +46,7 @@ def epochs_of(folder: Path, model: Network, spent: int, **settings: Any) -> int:
         metrics=ledgers.__getitem__,
         teacher=lambda name: LoadedTeacher(tower, nn.Identity(), PREPROCESS),
         folder=lambda name: folder,
-        recipe=SimpleNamespace(trainer=SimpleNamespace(least_processes=1)),
+        recipe=SimpleNamespace(trainer=Trainer()),
     )
     planned: Any = SimpleNamespace(parent="pruned", teacher="teacher")
     return _affordable_epochs(context, planned, model, Distillation.model_validate({"batch": BATCH, **settings}))

@@ -86,9 +86,12 @@ def test_weights_that_are_in_a_read_only_cache_are_used(monkeypatch: pytest.Monk
     assert os.environ["HF_HOME"] == str(tmp_path / ".cache" / "huggingface")
     assert os.environ["TORCH_HOME"] == str(tmp_path / "moved" / "torch")
     with console.capture() as said:
-        say_where_downloads_go()
-        say_where_downloads_go()
-    assert said.get().count("\n") == 1 and f"downloads go to {tmp_path / 'moved'}, as" in said.get()
+        say_where_downloads_go("HF_HOME")  # which is where the weights are, and is not said
+        say_where_downloads_go("TORCH_HOME")
+        say_where_downloads_go("TORCH_HOME")
+    line = said.get()
+    assert line.count("\n") == 1 and f"downloads go to {tmp_path / 'moved' / 'torch'}, as" in line
+    assert "set TORCH_HOME to keep them elsewhere" in line
 
 
 @pytest.mark.parametrize("home", [None, "/proc/none"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from compress.deployment.runtimes import find_runtime
 from compress.recipe.base import Identifier, Share
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 TARGETS = ("target_macs", "target_params", "target_latency")
 LAYERS = 15  # layers that can be pruned alone in a network such as ResNet18
 TRIALS, TRIAL_SECONDS = 8, 10.0
-TIMING_SLACK = 1.15  # a dry run times few rounds, and refuses only what misses its target by more than their noise
 """Networks timed in a latency search, and the time for each: to export, load and benchmark it."""
+TIMING_SLACK = 1.15
+"""How far a dry run, which times few rounds, may miss the target: their noise is not to refuse a stage."""
 
 
 class PruneStage(StageKind, Channels):
@@ -35,6 +36,9 @@ class PruneStage(StageKind, Channels):
     analyse: list[Share] = Field([], description="sensitivity analysis: pruning ratios to try on each layer alone")
     rounds: int = Field(1, ge=1, le=100, description="steps of iterative pruning, each followed by repair")
     repair: Distillation = Field(Distillation(epochs=5, lr=0.02), description="training after pruning")
+
+    # whether any network within the target will do, as in a dry run: each that is timed has to be exported
+    _takes_any: bool = PrivateAttr(False)
 
     maker: ClassVar[str] = "compress.stages.prune.make:make_pruned"
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK, PRUNED})
@@ -50,6 +54,11 @@ class PruneStage(StageKind, Channels):
 
     def progress(self) -> str:
         return f"pruning {self.from_}"
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether any network within the target will do, not the widest one alone."""
+        return self._takes_any
 
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
         yield "repair", self.repair
@@ -72,7 +81,9 @@ class PruneStage(StageKind, Channels):
         if self.target_latency:
             share = min(self.target_latency.share * TIMING_SLACK, 0.99)
             changes["target_latency"] = self.target_latency.model_copy(update={"share": share, "rounds": 5})
-        return super().for_dry_run().model_copy(update=changes)
+        small = super().for_dry_run().model_copy(update=changes)
+        small._takes_any = self.target_latency is not None
+        return small
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)

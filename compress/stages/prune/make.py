@@ -144,7 +144,16 @@ def _prune(job: _Job, state: State, number: int) -> State:
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(context.recipe.measure.threads)
     search = LatencySearch(job.dense, side, settings.target_latency, threads) if settings.target_latency else None
-    pruned = prune_channels(model, side, settings, job.dense, latency=search, curves=curves, prunable=prunable)
+    pruned = prune_channels(
+        model,
+        side,
+        settings,
+        job.dense,
+        latency=search,
+        curves=curves,
+        prunable=prunable,
+        any_that_reaches=stage.takes_any,
+    )
     model.zero_grad(set_to_none=True)
     if search:
         trials = (*(findings.latency_trials or ()), *search.trials(number))

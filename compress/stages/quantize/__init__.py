@@ -169,8 +169,8 @@ class QuantizeStage(StageKind):
             yield f"`method: {self.method}` quantizes a file, which cannot be trained; remove `method`"
         if self.target != "x86":
             yield f"`target: {self.target}` is for post-training quantization only; remove it or `training`"
-        for key in sorted(self.model_fields_set & CALIBRATION):
-            if getattr(self, key) is not None:
+        for key in sorted(CALIBRATION):
+            if getattr(self, key) != type(self).model_fields[key].default:  # a resolved recipe states the defaults, too
                 yield f"`{key}` is for post-training quantization only; remove it or `training`"
         if not training.epochs or not training.observers_until:
             yield "no step would observe the ranges of activations; set `epochs` and `observers_until` above 0"
@@ -215,7 +215,8 @@ class QuantizeStage(StageKind):
         settings = {**super().key_settings(recipe), "reduce_range": self.reduce_range is not False}
         if self.diagnose:  # entries of versions without it are used again
             del settings["diagnose"]
-        if self.observer == "percentile" and self.method == "torchao":
+        tried = self.observer == "percentile" or (self.observer is None and self.keep_accuracy is not None)
+        if tried and self.method == "torchao":
             settings["sample"] = "random"  # before, every so many-th value, which are of few channels
         if self.keep_accuracy is not None and self.observer is None:
             settings["observers"] = "tried"  # other observers than the default, after a collapse
