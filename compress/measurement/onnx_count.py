@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compress.measurement.compute import Count
-from compress.utils.errors import CompressError, first_line
+from compress.utils.boundaries import BOUNDARIES, failed
 from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def tensor_shapes(proto: ModelProto, names: Iterable[str], images: np.ndarray[An
         session = session_with(proto, missing)
         values = session.run(missing, {proto.graph.input[0].name: images}) if missing else []
     except Exception as error:  # its exception types are not public
-        raise CompressError(f"ONNX Runtime cannot run the ONNX file: {first_line(error)}") from error
+        raise failed(BOUNDARIES["ONNX Runtime"], "the ONNX file", error) from error
     return {**shapes, **{name: np.shape(value) for name, value in zip(missing, values, strict=True)}}
 
 

@@ -20,6 +20,7 @@ from compress.models.embedding import Encoder
 from compress.models.factory import create_model
 from compress.models.hub_loader import Size, resize
 from compress.models.onnx_network import ONNX, OnnxClassifier, OnnxNetwork
+from compress.models.restore import restore_weights
 from compress.utils.errors import CompressError, first_line
 
 SIZES = (
@@ -59,7 +60,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
             first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in the model"
         count = len(missing) + len(unknown) + len(other)
         raise CompressError(f"{where} is a checkpoint of another architecture: {first} ({count} differences in all)")
-    model.load_state_dict(dict(weights))
+    restore_weights(model, weights)
 
 
 def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Size]]:

@@ -11,6 +11,7 @@ torchvision's and OpenCLIP's. Usage there:
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def load_model(folder: str | Path = HERE) -> nn.Module:
     weights = load_file(Path(folder) / "model.safetensors")
     model = BUILDERS[config["library"]](config["network"], config["num_classes"])
     resize(model, config["sizes"], weights)
-    model.load_state_dict(weights)
+    state = OrderedDict(weights)
+    # versions of layers, which the file has no place for
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state)
     return model.eval()
 
 

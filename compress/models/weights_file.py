@@ -19,6 +19,7 @@ from compress.models.class_names import IMAGENET, imagenet_classes, other_classe
 from compress.models.heads import classifiers, take_rows
 from compress.models.packed_weights import unpack
 from compress.models.pickled_networks import AVERAGED, choose_network, find_networks
+from compress.models.restore import restore_weights
 from compress.models.safe_pickle import NotACheckpoint, plain, read_pickle, tensor_of
 from compress.models.weight_names import fit_names
 from compress.utils.errors import CompressError, first_line
@@ -141,7 +142,7 @@ def load_into(
             f"{where} has {min(counts)} outputs, and `classes` names {len(checkpoint.classes)}; correct `classes`"
         )
     notes += _fit_head(model, weights, head, where, new_head, checkpoint.classes, classes)
-    model.load_state_dict(weights, strict=False)
+    restore_weights(model, weights, strict=False)
     return (*checkpoint.notes, *notes)
 
 

@@ -19,6 +19,7 @@ from torch.fx import GraphModule
 from compress.measurement.batch_size import free_memory
 from compress.measurement.device import CPU, choose_device, describe, move, numerics
 from compress.models.embedding import encoder_of
+from compress.models.restore import restore_weights
 from compress.recipe.schema import Trainer
 from compress.training.accelerator import lightning_device, reproducible
 from compress.training.callbacks import EpochCheckpoint, FitProgress, LostStepCounter
@@ -148,7 +149,7 @@ def _fit(
             saved = _resumable(path, label, module.settings.epochs)
     if not loop.is_global_zero:
         raise FollowerFinished
-    module.network.load_state_dict(dict(module.state.best or module.final_weights()))
+    restore_weights(module.network, module.state.best or module.final_weights())
     module.network.train()  # which drops what it has cached of earlier weights
     move(module.network.eval(), CPU)
     steps, images = int(loop.global_step), module.step_images
@@ -162,7 +163,7 @@ def _go_back(module: FitModule, error: Diverged, path: Path, label: str, initial
     module.teardown("fit")
     module.go_back(error)
     if not path.exists():
-        module.load_state_dict(initial)
+        restore_weights(module, initial)
     rate = module.settings.lr * DIVERGENCE_LR_FACTOR ** len(module.state.diverged)
     say(f"  {label}: {error}; resumes from the last good state at half the learning rate: {rate:.3g}")
 
