@@ -137,7 +137,7 @@ def in_process(combination: Combination, images: Path, folder: Path, limit_s: fl
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
         there.send(attempt(combination, images, folder))
 
-    process = context.Process(target=work)
+    process, before = context.Process(target=work), _cpu_of_children()
     process.start()
     there.close()
     try:
@@ -146,12 +146,19 @@ def in_process(combination: Combination, images: Path, folder: Path, limit_s: fl
         return "hangs", f"not done after {10 * limit_s:.0f} s"
     except EOFError:
         process.join()
+        if process.exitcode == -signal.SIGKILL and _cpu_of_children() - before < limit_s:
+            return "memory ran out", "killed by the system"
         if process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL):
             return "time ran out", f"more than {limit_s:.0f} s of a core"
         return "crashed", f"exit status {process.exitcode}"
     finally:
         process.kill()
         process.join()
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, str]:
