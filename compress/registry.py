@@ -55,6 +55,7 @@ RUNTIMES: dict[str, RuntimeEntry] = {
     "openvino-npu": _OPENVINO._replace(device="NPU"),
 }
 """Runtimes by name. Of several that read a file, the first one is preferred."""
+_PROCESSOR = (None, "OpenVINOExecutionProvider")  # devices of runtimes that are the processor
 
 LOSSES = {
     "ce": "compress.training.losses.ce:CrossEntropy",
@@ -142,6 +143,11 @@ def load_entry(entry: str) -> Any:
     """Import what an entry `module:name` of these tables stands for."""
     module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def runs_on_processor(runtime: str) -> bool:
+    """Return whether the files of a runtime run on the processor; so do networks in PyTorch, which is no runtime."""
+    return runtime not in RUNTIMES or RUNTIMES[runtime].device in _PROCESSOR
 
 
 def source(name: str) -> Source:

@@ -11,14 +11,13 @@ from typing import Any
 from compress.benchmark.targets import BenchTargets
 from compress.measurement.counters import Counter, CounterError
 from compress.measurement.energy import measure_energy
-from compress.registry import RUNTIMES
+from compress.registry import runs_on_processor
 from compress.results import EnergyMeasurement, EnergyMeasurements
 from compress.stages.context import StageContext
 from compress.utils.boundaries import boundary
 from compress.utils.console import say, task
 
 ENERGY = "energy.json"
-ON_CPU = (None, "OpenVINOExecutionProvider")  # devices of runtimes that are the processor
 
 
 def benchmark_energy(
@@ -73,7 +72,7 @@ def _run(run: Callable[[Any], object], images: Any, what: str) -> None:
 
 def _covers(counter: Counter, runtime: str) -> bool:
     """Return whether a counter covers the device that a runtime's files run on."""
-    if counter.covers_gpus or runtime not in RUNTIMES or RUNTIMES[runtime].device in ON_CPU:
+    if counter.covers_gpus or runs_on_processor(runtime):
         return True
     say(f"  {runtime} runs on a device that {counter.name} does not cover: energy unknown")
     return False

@@ -13,7 +13,7 @@ from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line, is_interruption, printable
-from compress.utils.machine_faults import is_device_lost, is_exhausted
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import join_words
 
 
@@ -88,9 +88,7 @@ def is_of_work(error: Exception) -> bool:
     """
     if is_interruption(error):
         return False
-    return isinstance(error, CompressError) or not (
-        isinstance(error, OSError) or is_exhausted(error) or is_device_lost(error)
-    )
+    return isinstance(error, CompressError) or not (isinstance(error, OSError) or is_machine_fault(error))
 
 
 def reason_of(error: Exception) -> str:

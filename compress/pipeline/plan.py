@@ -11,7 +11,7 @@ from compress.data.prepared import ImageData, planned_data
 from compress.data.sources import data_key
 from compress.recipe.graph import ordered_stages
 from compress.recipe.schema import Recipe
-from compress.registry import RUNTIMES
+from compress.registry import runs_on_processor
 from compress.stages.kind import kind_of
 from compress.stages.planned import REVISION, Plan, Planner, machine
 from compress.store.store import Store
@@ -62,10 +62,10 @@ def host_key(plan: Plan, host: str, runtime: str) -> str:
 
 def _with_measurements(plan: Plan) -> Plan:
     """Return a plan with the keys of its latency and energy measurements."""
-    recipe = plan.recipe
+    recipe, runtimes = plan.recipe, {name for planned in plan.exports for name in planned.runtimes}
     common: dict[str, Any] = {
         "units": [[planned.id, planned.key] for planned in plan.stages],
-        "machine": machine(recipe, {name for planned in plan.exports for name in planned.runtimes}),
+        "machine": machine(recipe, runtimes),
     }
     allowed = {planned.id: loss for planned in plan.stages if (loss := planned.stage.allowed_loss) is not None}
     latency = _measurement_key(
@@ -76,9 +76,8 @@ def _with_measurements(plan: Plan) -> Plan:
         **({"allowed": allowed} if allowed else {}),
         **common,
     )
-    runtimes = {name for planned in plan.exports for name in planned.runtimes}
-    elsewhere = any(name in RUNTIMES and RUNTIMES[name].device for name in runtimes)
-    covered = {"devices": "covered"} if elsewhere else {}  # before, files on GPUs had what the processor draws
+    # before, files on GPUs had what the processor draws
+    covered = {} if all(map(runs_on_processor, runtimes)) else {"devices": "covered"}
     energy = _measurement_key(plan, kind="energy", batch=max(recipe.measure.batches), **covered, **common)
     return replace(plan, latency_key=latency, energy_key=energy)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from compress.data.left_out import left_out_line
 from compress.recipe.data import FileData
 from compress.scaffold.choices import Choices
-from compress.scaffold.detect import split_columns_left_out, tables_left_out
+from compress.scaffold.detect import tables_left_out
 from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Leaks, Survey, imbalance
 from compress.utils.messages import join_words, one_line, truncate_list
@@ -32,7 +32,7 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     if survey.left_out:
         lines.append(f"  left out: {left_out_line(survey.left_out)}")
     lines += [f"  left out: {line}" for line in tables_left_out(settings)]
-    lines += [f"  note: {note}" for note in (*survey.notes, *split_columns_left_out(settings))]
+    lines += [f"  note: {note}" for note in survey.notes]
     return lines + [f"  warning: {warning}" for warning in _warnings(settings, survey)]
 
 
@@ -64,7 +64,7 @@ def survey_record(settings: FileData, survey: Survey) -> dict[str, object]:
         "broken": [str(image) for image in survey.broken],
         "large": survey.large,  # images of more pixels than `max_pixels` is by default
         "left_out": [asdict(row) for row in survey.left_out],
-        "notes": [*survey.notes, *split_columns_left_out(settings)],
+        "notes": list(survey.notes),
         "copies": survey.copies,
         "contradictions": survey.contradictions,
         "leaks": survey.leaks.total,

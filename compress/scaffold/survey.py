@@ -16,6 +16,7 @@ from compress.data.listing import ListedPart, list_images
 from compress.data.parallel import in_blocks
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import FileData
+from compress.scaffold.detect import split_columns_left_out
 from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
 
@@ -125,7 +126,7 @@ def survey_images(settings: FileData) -> Survey:
         large=sum(image.pixels > settings.max_pixels for image in images),
         max_pixels=max(image.pixels for image in images),
         left_out=listing.left_out,
-        notes=listing.notes,
+        notes=(*listing.notes, *split_columns_left_out(settings)),
         copies=sum(len(group) - 1 for group in groups),
         contradictions=sum(len(group) for group in groups if len({image.label for image in group} - {-1}) > 1),
         leaks=_leaks(groups),

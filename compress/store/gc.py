@@ -19,7 +19,7 @@ from compress.store.manifest import MANIFEST, find_damage, read_manifest
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
 from compress.store.remote_gc import check_remote, clean_remote, keys_named_there, remote_entries
-from compress.store.stored_entry import KEY, Conditions, Entry, keys_in_log, lacks_stages
+from compress.store.stored_entry import KEY, Conditions, Entry, keys_of_newest
 from compress.store.work_folders import FOLDER, key_of_folder
 from compress.utils.errors import CompressError, UsageError
 
@@ -59,22 +59,16 @@ def check(root: Path) -> Iterator[str]:
 
 
 def keys_used_by_runs(runs: Path, newest: int | None = None) -> set[str]:
-    """Return the keys in the `log.jsonl` of runs: of the `newest` finished runs of each recipe, or of all.
-
-    Runs since then that go on, or that lack stages that failed, keep theirs too: they would take the place of a
-    finished one, and its entries.
-    """
+    """Return the keys in the `log.jsonl` of runs: of the `newest` finished runs of each recipe, or of all."""
     keys = keys_named_there(runs, newest) if shared_runs(runs) else set[str]()
     for recipe in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != "store"):
         logs = sorted(recipe.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        finished = 0
-        for log in logs:
-            if finished == newest:
-                break
-            text = log.read_text(errors="replace")
-            keys |= keys_in_log(text)
-            finished += (log.parent / RESULTS).is_file() and not lacks_stages(text)
+        keys |= keys_of_newest(((_text(log), (log.parent / RESULTS).is_file()) for log in logs), newest)
     return keys
+
+
+def _text(log: Path) -> str:
+    return log.read_text(errors="replace")
 
 
 def clean(

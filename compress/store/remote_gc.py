@@ -12,7 +12,7 @@ from compress.store.leases import gate
 from compress.store.manifest import MANIFEST
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
-from compress.store.stored_entry import KEY, Conditions, Entry, keys_in_log, lacks_stages
+from compress.store.stored_entry import KEY, Conditions, Entry, keys_in_log, keys_of_newest
 from compress.store.workers import FOLDER as WORKERS
 
 
@@ -40,8 +40,7 @@ def check_remote(remote: Remote) -> Iterator[str]:
 def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
     """Return the keys in the `log.jsonl` of runs at a URL: of the `newest` finished runs of each recipe, or of all.
 
-    Runs that did not finish have only the mark with which they took their name, which holds no keys; those that lack
-    stages that failed keep theirs without being counted.
+    Runs that did not finish have only the mark with which they took their name, which holds no keys.
     """
     shared = shared_runs(runs)
     if shared is None:
@@ -52,14 +51,8 @@ def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
             recipes.setdefault(name.split("/")[0], []).append(name)
     keys = set[str]()
     for names in recipes.values():
-        finished = 0
-        for name in sorted(names, reverse=True):
-            if finished == newest:
-                break
-            log = (shared.read(name) or b"").decode(errors="replace")
-            named = keys_in_log(log)
-            keys |= named
-            finished += bool(named) and not lacks_stages(log)
+        texts = ((shared.read(name) or b"").decode(errors="replace") for name in sorted(names, reverse=True))
+        keys |= keys_of_newest(((text, bool(keys_in_log(text))) for text in texts), newest)
     return keys
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,24 @@ _LACKS_STAGES = re.compile('"event": "done".*"failed": \\["')
 def keys_in_log(log: str) -> set[str]:
     """Return the keys of the entries that the `log.jsonl` of a run names."""
     return set(_KEY_IN_LOG.findall(log))
+
+
+def keys_of_newest(logs: Iterable[tuple[str, bool]], newest: int | None) -> set[str]:
+    """Return the keys that the `log.jsonl` of the `newest` finished runs of a recipe name, and of runs since then.
+
+    Those since then go on, or lack stages that failed: they would take the place of a finished one, and its entries.
+
+    Args:
+        logs: Text of each log, the newest first, and whether its run came to its end; no more are read than needed.
+        newest: How many, at least one; None for all.
+    """
+    keys, finished = set[str](), 0
+    for text, ended in logs:
+        keys |= keys_in_log(text)
+        finished += ended and not lacks_stages(text)
+        if finished == newest:
+            break
+    return keys
 
 
 def lacks_stages(log: str) -> bool:

@@ -49,7 +49,8 @@ def is_device_lost(error: BaseException) -> bool:
 
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error is of the system and says nothing of the network or the recipe."""
-    return is_exhausted(error) or (isinstance(error, OSError) and not isinstance(error, WRONG_PATH))
+    is_of_system = isinstance(error, OSError) and not isinstance(error, WRONG_PATH)
+    return is_of_system or is_exhausted(error) or is_device_lost(error)
 
 
 def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:
